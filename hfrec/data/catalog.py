@@ -1,0 +1,247 @@
+"""The items, by their real ids: text, pictures and whatever else is known of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hfrec.data.read import expand_path, read_table
+from hfrec.data.schema import (
+    AUDIO,
+    IMAGE,
+    ITEM_ID,
+    LANGUAGE,
+    TEXT_COLUMNS,
+    VIDEO,
+    DataError,
+    check_ids,
+    require_columns,
+)
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+REMOVED = "removed"
+PICTURE_CELL = pl.Struct({"bytes": pl.Binary, "path": pl.String})
+
+
+class Catalog:
+    """Real item ids (strings or integers) mapped to rows, with what is known of each item.
+
+    Row 0 is padding; the i-th item of `frame`, counted from 0, is row i + 1. Rows are only ever appended: an item
+    that was removed leaves a tombstone, so that whatever is kept by row stays right.
+
+    Attributes:
+        frame: one line an item, `item_id` first; a boolean column `removed` marks the tombstones.
+        root: the folder in which relative picture paths resolve; `None` if pictures are bytes or absent.
+        text_columns: the columns that make up an item's text, in order.
+    """
+
+    def __init__(self, frame: pl.DataFrame, root: Path | None, text_columns: Sequence[str]) -> None:
+        self.frame = frame
+        self.root = root
+        self.text_columns = tuple(text_columns)
+        self._rows: dict[Any, int] = {item_id: row for row, item_id in enumerate(frame[ITEM_ID].to_list(), start=1)}
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        images: str | Path | None = None,
+        text_columns: Sequence[str] | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> Catalog:
+        """The catalogue in a Parquet, CSV or JSON-lines file; relative picture paths start at the file's folder.
+
+        `images` is a folder with pictures named `<item_id>.jpg` (or png, webp), or the name of a column with paths
+        or bytes.
+        """
+        root = expand_path(path).parent
+        return cls.from_frame(path, root=root, images=images, text_columns=text_columns, columns=columns)
+
+    @classmethod
+    def from_frame(
+        cls,
+        source: Any,
+        *,
+        root: str | Path | None = None,
+        images: str | Path | None = None,
+        text_columns: Sequence[str] | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> Catalog:
+        """The catalogue in anything that `read_table` opens.
+
+        Raises:
+            DataError: no `item_id`; null or duplicate ids; a named text column or picture folder that is not there.
+        """
+        frame = read_table(source, "items", columns)
+        require_columns(frame, [ITEM_ID], "items")
+        frame = check_ids(frame, ITEM_ID, "items")
+        repeated = frame[ITEM_ID].filter(frame[ITEM_ID].is_duplicated())
+        if len(repeated):
+            raise DataError(
+                f"`{ITEM_ID}` of the items table must be unique; {repeated.n_unique()} ids come more than once, "
+                f"such as {repeated[0]!r}."
+            )
+        if text_columns is None:
+            text_columns = [name for name in TEXT_COLUMNS if name in frame.columns]
+        require_columns(frame, text_columns, "items")
+        frame = frame.with_columns(pl.col(name).cast(pl.String) for name in text_columns)
+        frame, folder = _with_images(frame, images)
+        if IMAGE in frame.columns:
+            frame = frame.with_columns(_picture_cells(frame[IMAGE]))
+        root = folder or (expand_path(root) if root is not None else None)
+        if REMOVED not in frame.columns:
+            frame = frame.with_columns(pl.lit(False).alias(REMOVED))
+        return cls(frame.select(ITEM_ID, pl.exclude(ITEM_ID)), root, text_columns)
+
+    def __len__(self) -> int:
+        """Number of items N, tombstones included, padding not."""
+        return self.frame.height
+
+    def __contains__(self, item_id: Any) -> bool:
+        return item_id in self._rows
+
+    def __repr__(self) -> str:
+        return f"Catalog({len(self)} items, text={list(self.text_columns)}, image={IMAGE in self.frame.columns})"
+
+    @property
+    def num_rows(self) -> int:
+        """N + 1: the items and the padding row."""
+        return len(self) + 1
+
+    @property
+    def item_ids(self) -> list[Any]:
+        """The real ids `(N,)` in the order of the rows."""
+        return self.frame[ITEM_ID].to_list()
+
+    @property
+    def removed_rows(self) -> np.ndarray:
+        """Rows of the items that were removed."""
+        return self.frame[REMOVED].arg_true().to_numpy().astype(np.int64) + 1
+
+    def rows(self, item_ids: Iterable[Any]) -> np.ndarray:
+        """Rows of `item_ids`, int64; 0 for an id that the catalogue does not know."""
+        rows = [self._rows.get(item_id, 0) for item_id in item_ids]
+        return np.array(rows, dtype=np.int64)
+
+    def ids(self, rows: Iterable[int]) -> list[Any]:
+        """Real ids of `rows`, each in 1 … N."""
+        return self.frame[ITEM_ID].gather(np.asarray(list(rows), dtype=np.int64) - 1).to_list()
+
+    def texts(self) -> list[str | None]:
+        """Each item's text `(N,)`: its text columns, one a line; `None` where nothing is written."""
+        if not self.text_columns:
+            return [None] * len(self)
+        lines = pl.concat_str(
+            [pl.col(name).str.strip_chars().replace("", None) for name in self.text_columns],
+            separator="\n",
+            ignore_nulls=True,
+        )
+        return self.frame.select(lines.replace("", None)).to_series().to_list()
+
+    def images(self) -> list[Any]:
+        """Each item's picture `(N,)`: bytes, a path relative to `root`, or `None`."""
+        return [cell and (cell["bytes"] or cell["path"]) for cell in self._column(IMAGE)]
+
+    def audio(self) -> list[Any]:
+        """Each item's sound `(N,)`, or `None`."""
+        return self._column(AUDIO)
+
+    def videos(self) -> list[Any]:
+        """Each item's video `(N,)`, or `None`."""
+        return self._column(VIDEO)
+
+    def languages(self) -> list[str | None]:
+        """Each item's language code `(N,)`, or `None`."""
+        return self._column(LANGUAGE)
+
+    def _column(self, name: str) -> list[Any]:
+        return self.frame[name].to_list() if name in self.frame.columns else [None] * len(self)
+
+    def with_items(self, items: Any) -> Catalog:
+        """A catalogue with `items` (anything that `read_table` opens) appended; columns that it lacks are dropped.
+
+        Raises:
+            DataError: an id is known already (see `with_changes`), twice in `items`, or of another type.
+        """
+        new = self._checked(items)
+        known = [item_id for item_id in new[ITEM_ID].to_list() if item_id in self._rows]
+        if known:
+            raise DataError(f"Items to add must be new; the catalogue has {known[:5]}. Use `update_items` for those.")
+        return Catalog(pl.concat([self.frame, new], how="diagonal"), self.root, self.text_columns)
+
+    def with_changes(self, items: Any) -> Catalog:
+        """A catalogue in which the given columns of known `items` are replaced and their tombstones lifted.
+
+        A null changes nothing.
+
+        Raises:
+            DataError: an id that the catalogue does not know.
+        """
+        new = self._checked(items)
+        unknown = [item_id for item_id in new[ITEM_ID].to_list() if item_id not in self._rows]
+        if unknown:
+            raise DataError(f"Items to update must be known; the catalogue lacks {unknown[:5]}. Use `add_items`.")
+        return Catalog(self.frame.update(new, on=ITEM_ID), self.root, self.text_columns)
+
+    def without_items(self, item_ids: Sequence[Any]) -> Catalog:
+        """A catalogue in which `item_ids` are tombstones: their rows stay, and are never recommended."""
+        unknown = [item_id for item_id in item_ids if item_id not in self._rows]
+        if unknown:
+            raise DataError(f"Items to remove must be known; the catalogue lacks {unknown[:5]}.")
+        gone = pl.col(ITEM_ID).is_in(list(item_ids))
+        frame = self.frame.with_columns((pl.col(REMOVED) | gone).alias(REMOVED))
+        return Catalog(frame, self.root, self.text_columns)
+
+    def _checked(self, items: Any) -> pl.DataFrame:
+        new = Catalog.from_frame(items, text_columns=[]).frame
+        kept = [name for name in new.columns if name in self.frame.columns]
+        try:
+            return new.select(pl.col(name).cast(self.frame.schema[name]) for name in kept)
+        except pl.exceptions.PolarsError as error:
+            raise DataError(
+                f"The items must have the catalogue's column types {dict(self.frame.schema)}, got {dict(new.schema)}."
+            ) from error
+
+
+def _with_images(frame: pl.DataFrame, images: str | Path | None) -> tuple[pl.DataFrame, Path | None]:
+    """`frame` with an `image` column, and the folder that its paths are relative to where `images` names one."""
+    if images is None or str(images) == IMAGE:
+        return frame, None
+    if str(images) in frame.columns:
+        return frame.drop(IMAGE, strict=False).rename({str(images): IMAGE}), None
+    folder = expand_path(images)
+    if not folder.is_dir():
+        raise DataError(f"`images` must be a column of the items table ({frame.columns}) or a folder, got {images!r}.")
+    found = {path.stem: path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES}
+    names = pl.Series(IMAGE, [found.get(str(item_id)) for item_id in frame[ITEM_ID].to_list()], dtype=pl.String)
+    return frame.drop(IMAGE, strict=False).with_columns(names), folder
+
+
+def _picture_cells(column: pl.Series) -> pl.Series:
+    """`column` as `{bytes, path}` cells, the storage form of `datasets.Image`; PIL pictures become PNG bytes."""
+    if column.dtype == PICTURE_CELL:
+        return column
+    cells = [_picture_cell(value) for value in column.to_list()]
+    return pl.Series(column.name, cells, dtype=PICTURE_CELL)
+
+
+def _picture_cell(value: Any) -> dict[str, Any] | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, bytes):
+        return {"bytes": value, "path": None}
+    if isinstance(value, str | Path):
+        return {"bytes": None, "path": str(value)}
+    if isinstance(value, dict) and (value.get("bytes") or value.get("path")):
+        return {"bytes": value.get("bytes"), "path": value.get("path")}
+    if hasattr(value, "save"):
+        png = io.BytesIO()
+        value.save(png, format="PNG")
+        return {"bytes": png.getvalue(), "path": None}
+    raise DataError(f"`{IMAGE}` must be a path, bytes or a PIL picture, got {type(value).__name__}: {value!r:.80}")

@@ -1,0 +1,191 @@
+"""Cut a log into what is learned from, what is chosen on and what is judged on; and say what leaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+from zlib import crc32
+
+import numpy as np
+import polars as pl
+
+from hfrec.data.histories import Histories, Targets
+from hfrec.data.schema import ITEM_ID, TIMESTAMP, USER_ID, WEIGHT, DataError
+
+if TYPE_CHECKING:
+    from hfrec.data.catalog import Catalog
+
+TRAIN, VALIDATION, TEST, WITHHELD = "train", "validation", "test", "withheld"
+_PART = "part"
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """A log with a `part` for each event; the history of a target is always all of its user's earlier events.
+
+    Attributes:
+        events: the log in the order of time, with a column `part`: `train`, `validation`, `test`, or `withheld`
+            (in histories, never a target and never learned from).
+        protocol: how it was cut, in a line.
+        report: counts, the share of cold targets and of new users by part, and what leaks.
+        held_out: ids of the items held out by `split_cold_items`, by the part that they are held out for.
+    """
+
+    events: pl.DataFrame
+    protocol: str
+    report: dict[str, Any]
+    held_out: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Splits({self.protocol}: {', '.join(f'{key} {value}' for key, value in self.report.items())})"
+
+    def train_histories(self, catalog: Catalog) -> Histories:
+        """The training events, one history a user."""
+        return Histories.from_interactions(self.events.filter(pl.col(_PART) == TRAIN), catalog)
+
+    def targets(
+        self,
+        part: Literal["validation", "test"],
+        catalog: Catalog,
+        candidates: Literal["interactions", "all"] = "interactions",
+    ) -> Targets:
+        """The targets of a part; ranked are the items that occur anywhere in the log, or all of the catalogue."""
+        chosen = self.events.filter(pl.col(_PART) == part)[USER_ID].unique().to_list()
+        log = self.events.filter(pl.col(USER_ID).is_in(chosen))
+        sequences = Histories.from_interactions(log, catalog)
+        marked = Histories.from_interactions(
+            log.with_columns((pl.col(_PART) == part).cast(pl.Float64).alias(TIMESTAMP)), catalog
+        )
+        is_target = np.asarray(marked.times, dtype=bool)
+        users = sequences.owners[is_target]
+        positions = np.flatnonzero(is_target) - sequences.offsets[users]
+        if candidates == "all":
+            ranked = np.setdiff1d(np.arange(1, catalog.num_rows), catalog.removed_rows)
+        else:
+            ranked = np.unique(catalog.rows(self.events[ITEM_ID].unique().to_list()))
+        return Targets(sequences, users, positions, ranked)
+
+    def with_validation_returned(self) -> Splits:
+        """After the choice: what was held out for validation is trained on, and everything refitted once.
+
+        Validation events, and training-time events with validation-cold items, join the training part; test
+        targets and test-cold items stay out (BENCHMARKS protocol h).
+        """
+        test_cold = self.held_out.get(TEST, [])
+        returned = pl.col(_PART).is_in([VALIDATION, WITHHELD]) & ~pl.col(ITEM_ID).is_in(test_cold)
+        events = self.events.with_columns(
+            pl.when(returned).then(pl.lit(TRAIN)).otherwise(pl.col(_PART)).alias(_PART)
+        )
+        protocol = f"{self.protocol}, validation returned"
+        held_out = {part: ids for part, ids in self.held_out.items() if part == TEST}
+        return Splits(events, protocol, _report(events), held_out)
+
+
+def split_leave_last(events: pl.DataFrame) -> Splits:
+    """Of each user the last event is the test target, the one before it the validation target.
+
+    Users with fewer than three events are trained on whole; `report["short_users"]` counts them.
+    """
+    events = _targetable(events)
+    from_last = (pl.len() - pl.int_range(pl.len()) - 1).over(USER_ID)
+    long_enough = pl.len().over(USER_ID) >= 3
+    part = (
+        pl.when(long_enough & (from_last == 0))
+        .then(pl.lit(TEST))
+        .when(long_enough & (from_last == 1))
+        .then(pl.lit(VALIDATION))
+        .otherwise(pl.lit(TRAIN))
+    )
+    events = events.with_columns(part.alias(_PART))
+    short = events.filter(pl.len().over(USER_ID) < 3)[USER_ID].n_unique()
+    return _splits(events, "leave-last", {"short_users": short})
+
+
+def split_by_time(events: pl.DataFrame, validation: float = 0.1, test: float = 0.1) -> Splits:
+    """One clock for all: the oldest events train, then `validation`, then the newest `test` share of the events.
+
+    Every event of a part is a target. Events of the same second are never torn apart: they all go to the later part.
+    """
+    for name, share in (("validation", validation), ("test", test)):
+        if not 0 < share < 1 or validation + test >= 1:
+            raise DataError(f"`{name}` must be a share above 0, both together below 1; got {validation} and {test}.")
+    events = _targetable(events)
+    times = events[TIMESTAMP].sort()
+    validation_from = times[int(len(times) * (1 - validation - test) + 1e-9)]
+    test_from = times[int(len(times) * (1 - test) + 1e-9)]
+    part = (
+        pl.when(pl.col(TIMESTAMP) >= test_from)
+        .then(pl.lit(TEST))
+        .when(pl.col(TIMESTAMP) >= validation_from)
+        .then(pl.lit(VALIDATION))
+        .otherwise(pl.lit(TRAIN))
+    )
+    protocol = f"global time {1 - validation - test:.0%}/{validation:.0%}/{test:.0%}"
+    return _splits(events.with_columns(part.alias(_PART)), protocol, {})
+
+
+def split_cold_items(events: pl.DataFrame, folds: int = 10) -> Splits:
+    """Leave-last, with a tenth of the items held out for the test and another for validation.
+
+    An item is held out for the test if `crc32(str(item_id)) % folds == 0`, for validation if it is 1; neither is
+    trained on or counted. Histories keep such items, known by their content.
+    """
+    splits = split_leave_last(events)
+    fold = pl.Series([crc32(str(item_id).encode()) % folds for item_id in splits.events[ITEM_ID].to_list()])
+    test_cold, validation_cold = fold == 0, fold == 1
+    part = (
+        pl.when((pl.col(_PART) == TRAIN) & (test_cold | validation_cold))
+        .then(pl.lit(WITHHELD))
+        .when((pl.col(_PART) == VALIDATION) & test_cold)
+        .then(pl.lit(WITHHELD))
+        .otherwise(pl.col(_PART))
+    )
+    events = splits.events.with_columns(part.alias(_PART))
+    held_out = {
+        TEST: events.filter(test_cold)[ITEM_ID].unique(maintain_order=True).to_list(),
+        VALIDATION: events.filter(validation_cold)[ITEM_ID].unique(maintain_order=True).to_list(),
+    }
+    return _splits(events, f"leave-last, cold items 1/{folds}", {"short_users": splits.report["short_users"]}, held_out)
+
+
+def _targetable(events: pl.DataFrame) -> pl.DataFrame:
+    kept = events.filter(pl.col(WEIGHT) > 0) if WEIGHT in events.columns else events
+    if kept.is_empty():
+        raise DataError("A split needs events with a training weight above 0, got none (only impressions?).")
+    return kept
+
+
+def _splits(
+    events: pl.DataFrame, protocol: str, extra: dict[str, Any], held_out: dict[str, list[Any]] | None = None
+) -> Splits:
+    counts = dict(events[_PART].value_counts().iter_rows())
+    for part in (TRAIN, VALIDATION, TEST):
+        if not counts.get(part):
+            raise DataError(
+                f"The {part} part of the split ({protocol}) must not be empty; the {len(events)} events of "
+                f"{events[USER_ID].n_unique()} users gave {counts}. Use more data or another split."
+            )
+    return Splits(events, protocol, {**_report(events), **extra}, held_out or {})
+
+
+def _report(events: pl.DataFrame) -> dict[str, Any]:
+    """Counts, cold and new shares of each part, and the share of training events later than the first test event."""
+    train = events.filter(pl.col(_PART) == TRAIN)
+    known_items, known_users = train[ITEM_ID].unique().implode(), train[USER_ID].unique().implode()
+    report: dict[str, Any] = {
+        "events": len(events),
+        "users": events[USER_ID].n_unique(),
+        "items": events[ITEM_ID].n_unique(),
+        "train": len(train),
+    }
+    for part in (VALIDATION, TEST):
+        rows = events.filter(pl.col(_PART) == part)
+        if rows.is_empty():
+            continue
+        report[part] = len(rows)
+        report[f"{part}_cold_share"] = round(float((~rows[ITEM_ID].is_in(known_items)).mean()), 6)  # type: ignore[arg-type]
+        users = rows[USER_ID].unique()
+        report[f"{part}_new_user_share"] = round(float((~users.is_in(known_users)).mean()), 6)  # type: ignore[arg-type]
+        first = rows[TIMESTAMP].min()
+        report[f"train_later_than_{part}_share"] = round(float((train[TIMESTAMP] >= first).mean()), 6)  # type: ignore[arg-type]
+    return report

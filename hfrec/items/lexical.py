@@ -1,0 +1,120 @@
+"""The words of the items: TF-IDF vectors over real words, which keep what averaged sentence vectors lose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from hfrec.data.schema import DataError
+
+WORDS = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
+"""A word in any script; scripts written without spaces are read sign by sign."""
+ASCII_WORDS = r"[a-z0-9]+"
+"""The words of BENCHMARKS protocol e."""
+
+VOCABULARY_FILE, VECTORS_FILE = "text_index.json", "text_index.safetensors"
+
+
+class TextIndex:
+    """TF-IDF vectors of a catalogue's texts: (1 + ln tf) · ln((1 + n) / (1 + df)), each of length 1 or 0.
+
+    Attributes:
+        vectors: `(N + 1, V)` CSR float32; row 0 and items without text are empty.
+        vocabulary: word → column.
+        idf: `(V,)` float32.
+    """
+
+    def __init__(self, vectors: sparse.csr_array, vocabulary: dict[str, int], idf: np.ndarray, pattern: str) -> None:
+        self.vectors = vectors
+        self.vocabulary = vocabulary
+        self.idf = idf
+        self.pattern = pattern
+
+    @classmethod
+    def fit(cls, texts: Sequence[str | None], pattern: str = WORDS) -> TextIndex:
+        """Index the texts `(N,)` of a catalogue.
+
+        Raises:
+            DataError: there is not one word in all texts.
+        """
+        from sklearn.feature_extraction.text import CountVectorizer
+
+        counter = CountVectorizer(token_pattern=pattern, lowercase=True, dtype=np.float32)
+        try:
+            counts = counter.fit_transform([text or "" for text in texts])
+        except ValueError as error:
+            raise DataError(f"A text index needs items with words; none of the {len(texts)} texts has one.") from error
+        documents = np.bincount(counts.indices, minlength=counts.shape[1])
+        idf = np.log((1 + len(texts)) / (1 + documents)).astype(np.float32)
+        vocabulary = {word: int(column) for word, column in counter.vocabulary_.items()}
+        padding = sparse.csr_array((1, len(idf)), dtype=np.float32)
+        vectors = sparse.vstack([padding, _weighted(counts, idf)], format="csr")
+        return cls(vectors, vocabulary, idf, pattern)
+
+    def __repr__(self) -> str:
+        return f"TextIndex({self.vectors.shape[0] - 1} items, {len(self.idf)} words)"
+
+    def transform(self, texts: Sequence[str | None]) -> sparse.csr_array:
+        """Vectors `(n, V)` of new texts; words that the catalogue never used are left out."""
+        from sklearn.feature_extraction.text import CountVectorizer
+
+        counter = CountVectorizer(
+            token_pattern=self.pattern, lowercase=True, vocabulary=self.vocabulary, dtype=np.float32
+        )
+        return _weighted(counter.transform([text or "" for text in texts]), self.idf)
+
+    def with_texts(self, rows: np.ndarray, texts: Sequence[str | None], num_rows: int) -> TextIndex:
+        """An index for `num_rows` rows in which `rows` hold `texts`; words and idf stay as they were fitted."""
+        new = self.transform(texts)
+        kept = np.ones(num_rows)
+        kept[rows] = 0
+        vectors = self.vectors.copy()
+        vectors.resize((num_rows, len(self.idf)))
+        placed = sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(num_rows, len(rows)))
+        vectors = (sparse.diags_array(kept) @ vectors + placed @ new).tocsr().astype(np.float32)
+        return TextIndex(vectors, self.vocabulary, self.idf, self.pattern)
+
+    def save(self, folder: Path) -> None:
+        """Write `text_index.json` (words, in column order) and `text_index.safetensors`."""
+        from safetensors.numpy import save_file
+
+        words = sorted(self.vocabulary, key=self.vocabulary.__getitem__)
+        content = {"pattern": self.pattern, "words": words}
+        (folder / VOCABULARY_FILE).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        arrays = {
+            "idf": self.idf,
+            "indptr": self.vectors.indptr.astype(np.int64),
+            "indices": self.vectors.indices.astype(np.int32),
+            "data": self.vectors.data.astype(np.float32),
+        }
+        save_file(arrays, folder / VECTORS_FILE)
+
+    @classmethod
+    def load(cls, folder: Path, num_rows: int) -> TextIndex:
+        """Read what `save` wrote; a file that is missing or does not fit the catalogue is named in the `DataError`."""
+        from safetensors.numpy import load_file
+
+        path = folder / VOCABULARY_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            path = folder / VECTORS_FILE
+            arrays = load_file(path)
+            shape = (num_rows, len(content["words"]))
+            vectors = sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+            vectors.check_format(full_check=True)
+        except Exception as error:
+            raise DataError(f"The text index {path} cannot be read: {error}") from error
+        vocabulary = {word: column for column, word in enumerate(content["words"])}
+        return cls(vectors, vocabulary, arrays["idf"], content["pattern"])
+
+
+def _weighted(counts: sparse.sparray, idf: np.ndarray) -> sparse.csr_array:
+    weighted = sparse.csr_array(counts, dtype=np.float32)
+    weighted.data = (1 + np.log(weighted.data)) * idf[weighted.indices]
+    length = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
+    scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
+    return (sparse.diags_array(scale) @ weighted).tocsr().astype(np.float32)

@@ -1,0 +1,377 @@
+"""The content vectors of a catalogue, with a mask of what is missing."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hfrec.data.catalog import Catalog
+from hfrec.data.schema import DataError
+
+FINGERPRINT_FILE = "fingerprint.json"
+_CHUNK_ROWS = 65_536
+_DTYPES = {"F16": torch.float16, "F32": torch.float32}
+
+
+class ItemTable:
+    """One array of vectors for each modality of a catalogue's items.
+
+    A plain object, neither module nor buffer. Vectors may stay memory-mapped; `gather` touches only the
+    rows it is asked for. Centre and scale are fitted once, by `from_arrays`, and are never refitted.
+
+    Attributes:
+        catalog: the items, row by row.
+        vectors: for each modality (N+1, F), float16 or float32; row 0, and rows that miss it, are zero.
+        present: for each modality (N+1,) bool; row 0 is False.
+        center: for each modality (F,) float32, the mean vector of the items that have it.
+        scale: for each modality the root mean square length of the centred vectors; they are divided by it.
+        fingerprint: for each modality what decided its vectors (see `ItemEncoder.fingerprint`).
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        vectors: dict[str, Tensor],
+        present: dict[str, Tensor],
+        center: dict[str, Tensor],
+        scale: dict[str, float],
+        fingerprint: dict[str, Any],
+    ) -> None:
+        self.catalog = catalog
+        self.vectors = vectors
+        self.present = present
+        self.center = center
+        self.scale = scale
+        self.fingerprint = fingerprint
+
+    @classmethod
+    def from_arrays(
+        cls,
+        catalog: Catalog,
+        vectors: Mapping[str, Tensor | np.ndarray],
+        present: Mapping[str, Tensor | np.ndarray],
+        fingerprint: Mapping[str, Any],
+    ) -> ItemTable:
+        """A table of `vectors` (N+1, F) and masks `present` (N+1,); centre and scale are fitted here.
+
+        Raises:
+            DataError: other shapes or dtypes; a vector that is not finite (its item is named); none present.
+        """
+        if not vectors:
+            raise DataError("An item table needs the vectors of at least one modality, got none.")
+        if set(vectors) != set(present):
+            raise DataError(
+                f"`vectors` and `present` must have equal modalities, got {list(vectors)}, {list(present)}."
+            )
+        checked, masks, center, scale = {}, {}, {}, {}
+        ids = ["padding", *catalog.item_ids]
+        for modality in vectors:
+            values, mask = _checked(modality, vectors[modality], present[modality], ids)
+            if bool(mask[0]):
+                raise DataError(f"Row 0 of the {modality} vectors is padding and must not be present.")
+            if not bool(mask.any()):
+                raise DataError(
+                    f"At least one item must have a {modality} vector, got none. Leave the modality out."
+                )
+            checked[modality], masks[modality] = values, mask
+            center[modality], scale[modality] = _center_and_scale(values, mask)
+        return cls(catalog, checked, masks, center, scale, copy.deepcopy(dict(fingerprint)))
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.vectors)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Width F of each modality's vectors."""
+        return {modality: value.shape[1] for modality, value in self.vectors.items()}
+
+    @property
+    def coverage(self) -> dict[str, float]:
+        """Share of the items that have each modality, 0 … 1."""
+        return {modality: float(mask[1:].float().mean()) for modality, mask in self.present.items()}
+
+    def __len__(self) -> int:
+        """Number of items N."""
+        return len(self.catalog)
+
+    def __repr__(self) -> str:
+        parts = [f"{name}: {size} wide, {self.coverage[name]:.1%}" for name, size in self.sizes.items()]
+        return f"ItemTable({len(self):,} items; {'; '.join(parts)})"
+
+    def gather(
+        self, rows: Tensor | np.ndarray, device: torch.device | str | None = None
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Centred, scaled vectors (…, F) float32, 0 where missing, and masks (…) of `rows` (…), by modality.
+
+        Args:
+            rows: catalogue rows, 0 (padding) … N.
+            device: where the result goes; by default where `rows` are. Only the gathered rows travel.
+
+        Raises:
+            IndexError: a row below 0 or above N.
+        """
+        index = torch.as_tensor(rows, dtype=torch.long)
+        target = torch.device(device) if device is not None else index.device
+        home = next(iter(self.vectors.values())).device
+        index = index.to(home)
+        # On a GPU the check would wait for the device, and an index out of range is an error there anyway.
+        if home.type == "cpu" and index.numel():
+            lowest, highest = int(index.min()), int(index.max())
+            if lowest < 0 or highest > len(self.catalog):
+                raise IndexError(f"Rows must be in 0 … {len(self.catalog)}, got {lowest} … {highest}.")
+        gathered = {}
+        for modality, vectors in self.vectors.items():
+            mask = self.present[modality][index].to(target)
+            values = vectors[index].to(target).float()
+            values = (values - self.center[modality].to(target)) / self.scale[modality]
+            gathered[modality] = values.masked_fill_(~mask.unsqueeze(-1), 0.0), mask
+        return gathered
+
+    def pin(self, device: torch.device | str) -> ItemTable:
+        """The same table, whole on `device`: faster where it fits."""
+        return ItemTable(
+            self.catalog,
+            {name: value.to(device) for name, value in self.vectors.items()},
+            {name: value.to(device) for name, value in self.present.items()},
+            {name: value.to(device) for name, value in self.center.items()},
+            dict(self.scale),
+            self.fingerprint,
+        )
+
+    def append(
+        self,
+        catalog: Catalog,
+        vectors: Mapping[str, Tensor | np.ndarray],
+        present: Mapping[str, Tensor | np.ndarray],
+    ) -> ItemTable:
+        """A new table with A items more; this one stays as it is. Centre and scale stay too.
+
+        Args:
+            catalog: the catalogue with the A new items at its end.
+            vectors, present: (A, F) and (A,) by modality; the new items miss a modality that is not given.
+
+        Raises:
+            DataError: the catalogue does not continue this one; other shapes; a vector that is not finite.
+        """
+        added = len(catalog) - len(self.catalog)
+        if added < 0 or catalog.item_ids[: len(self.catalog)] != self.catalog.item_ids:
+            raise DataError(
+                f"The catalogue must be this table's {len(self.catalog)} items and new ones after them, "
+                f"got {len(catalog)} items. Use `Catalog.with_items`."
+            )
+        values, masks = self._fitting(vectors, present, catalog.item_ids[len(self.catalog) :])
+        return ItemTable(
+            catalog,
+            {name: torch.cat([old, values[name].to(old.device)]) for name, old in self.vectors.items()},
+            {name: torch.cat([old, masks[name].to(old.device)]) for name, old in self.present.items()},
+            self.center,
+            self.scale,
+            self.fingerprint,
+        )
+
+    def update(
+        self,
+        catalog: Catalog,
+        rows: Sequence[int] | np.ndarray,
+        vectors: Mapping[str, Tensor | np.ndarray],
+        present: Mapping[str, Tensor | np.ndarray],
+    ) -> ItemTable:
+        """A new table in which the items in `rows` have other vectors (A, F); a modality not given stays.
+
+        Raises:
+            DataError: another number of items; other shapes; a vector that is not finite.
+        """
+        if len(catalog) != len(self.catalog):
+            raise DataError(
+                f"An update must keep the {len(self.catalog)} items, got a catalogue of {len(catalog)}."
+            )
+        index = torch.as_tensor(np.asarray(rows), dtype=torch.long)
+        if index.numel() and not 1 <= int(index.min()) <= int(index.max()) <= len(catalog):
+            raise DataError(f"Rows to update must be in 1 … {len(catalog)}, got {index.tolist()[:5]}.")
+        values, masks = self._fitting(vectors, present, catalog.ids(index.tolist()))
+        new_vectors, new_present = dict(self.vectors), dict(self.present)
+        for name in vectors:
+            new_vectors[name] = self.vectors[name].clone()
+            new_vectors[name][index] = values[name].to(new_vectors[name].device)
+            new_present[name] = self.present[name].clone()
+            new_present[name][index] = masks[name].to(new_present[name].device)
+        return ItemTable(catalog, new_vectors, new_present, self.center, self.scale, self.fingerprint)
+
+    def _fitting(
+        self,
+        vectors: Mapping[str, Tensor | np.ndarray],
+        present: Mapping[str, Tensor | np.ndarray],
+        ids: list[Any],
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        unknown = sorted(set(vectors) - set(self.vectors))
+        if unknown or set(vectors) != set(present):
+            raise DataError(
+                f"Vectors and masks must be of this table's modalities {list(self.modalities)}, "
+                f"got {list(vectors)} and {list(present)}."
+            )
+        values, masks = {}, {}
+        for name, old in self.vectors.items():
+            if name not in vectors:
+                values[name] = old.new_zeros(len(ids), old.shape[1])
+                masks[name] = torch.zeros(len(ids), dtype=torch.bool)
+                continue
+            new = torch.as_tensor(vectors[name]).to(old.dtype)
+            values[name], masks[name] = _checked(name, new, present[name], ids)
+            if new.shape[1] != old.shape[1]:
+                raise DataError(f"The {name} vectors must be {old.shape[1]} wide, got {new.shape[1]}.")
+        return values, masks
+
+    def save(self, folder: str | Path) -> None:
+        """Write `<modality>.safetensors` and `fingerprint.json`, each beside and renamed."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, values in self.vectors.items():
+            tensors = {
+                "vectors": values.cpu().contiguous(),
+                "present": self.present[name].cpu().contiguous(),
+                "center": self.center[name].cpu().contiguous(),
+                "scale": torch.tensor(self.scale[name], dtype=torch.float64),
+            }
+            half_written = folder / f"{name}.safetensors.half-written"
+            save_file(tensors, half_written)
+            os.replace(half_written, folder / f"{name}.safetensors")
+        content = {
+            "modalities": list(self.modalities),
+            "encoders": self.fingerprint,
+            "centering": {
+                name: _centering_hash(self.center[name], self.scale[name]) for name in self.modalities
+            },
+            "items": _ids_hash(self.catalog),
+        }
+        half_written = folder / (FINGERPRINT_FILE + ".half-written")
+        half_written.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+        os.replace(half_written, folder / FINGERPRINT_FILE)
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, catalog: Catalog, fingerprint: Mapping[str, Any] | None = None
+    ) -> ItemTable:
+        """The table that `save` wrote, memory-mapped; shapes are read from the headers before anything else.
+
+        Args:
+            folder: where `save` wrote.
+            catalog: the same items in the same order.
+            fingerprint: if given, the `ItemEncoder.fingerprint` that the vectors must have.
+
+        Raises:
+            DataError: a file is missing, cut short or not of this catalogue; another encoder or centring.
+        """
+        folder = Path(folder)
+        path = folder / FINGERPRINT_FILE
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            modalities, encoders = list(saved["modalities"]), dict(saved["encoders"])
+            centering, items = dict(saved["centering"]), saved["items"]
+        except FileNotFoundError as error:
+            raise DataError(f"The item table in {str(folder)!r} lacks {FINGERPRINT_FILE}.") from error
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise DataError(f"The file {path} is not what `ItemTable.save` writes: {error}") from error
+        if items != _ids_hash(catalog):
+            raise DataError(
+                f"The item table in {str(folder)!r} must belong to these {len(catalog)} items in this order; "
+                "it was saved with others. Load it with the catalogue that it was saved with."
+            )
+        if fingerprint is not None and dict(fingerprint) != encoders:
+            differing = sorted(
+                name for name in {*fingerprint, *encoders} if fingerprint.get(name) != encoders.get(name)
+            )
+            raise DataError(
+                f"The vectors in {str(folder)!r} are of a catalogue encoded by another encoder: {differing} "
+                "differ. Encode the whole catalogue anew, or use the encoder that was saved."
+            )
+        vectors, present, center, scale = {}, {}, {}, {}
+        for name in modalities:
+            if not isinstance(name, str) or not name.isidentifier():
+                raise DataError(f"A modality in {path} must be a plain name, got {name!r}.")
+            file = folder / f"{name}.safetensors"
+            vectors[name], present[name], center[name], scale[name] = _read_modality(file, catalog.num_rows)
+            if centering.get(name) != _centering_hash(center[name], scale[name]):
+                raise DataError(
+                    f"The centring in {file} is not the one of {path}: the files are of two tables."
+                )
+        return cls(catalog, vectors, present, center, scale, encoders)
+
+
+def _checked(
+    modality: str, vectors: Tensor | np.ndarray, present: Tensor | np.ndarray, ids: list[Any]
+) -> tuple[Tensor, Tensor]:
+    values, mask = torch.as_tensor(vectors), torch.as_tensor(present)
+    if values.ndim != 2 or values.shape[0] != len(ids) or values.shape[1] < 1:
+        raise DataError(f"The {modality} vectors must be ({len(ids)}, F), got {tuple(values.shape)}.")
+    if values.dtype not in _DTYPES.values():
+        raise DataError(f"The {modality} vectors must be float16 or float32, got {values.dtype}.")
+    if mask.shape != (len(ids),) or mask.dtype != torch.bool:
+        raise DataError(
+            f"The {modality} mask must be ({len(ids)},) bool, got {tuple(mask.shape)} {mask.dtype}."
+        )
+    bad = mask & ~torch.isfinite(values).all(1)
+    if bool(bad.any()):
+        item_id = ids[int(bad.int().argmax())]
+        raise DataError(f"The {modality} vector of the item {item_id!r} must be finite, got NaN or infinity.")
+    if not bool(mask.all()):
+        values = values.masked_fill(~mask.unsqueeze(1), 0.0)
+    return values, mask
+
+
+def _center_and_scale(values: Tensor, mask: Tensor) -> tuple[Tensor, float]:
+    rows = mask.nonzero().squeeze(1)
+    # In chunks, in double precision: a million float16 rows are neither copied whole nor summed in half.
+    chunks = rows.split(_CHUNK_ROWS)
+    center = sum(values[chunk].double().sum(0) for chunk in chunks) / len(rows)
+    squares = sum(float((values[chunk].double() - center).square().sum()) for chunk in chunks)
+    scale = (squares / len(rows)) ** 0.5
+    # One item, or all alike: there is nothing to scale.
+    return center.float(), scale if scale > 1e-6 else 1.0
+
+
+def _read_modality(file: Path, num_rows: int) -> tuple[Tensor, Tensor, Tensor, float]:
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            names = {"vectors", "present", "center", "scale"}
+            if set(opened.keys()) != names:
+                raise DataError(f"The file {file} must hold {sorted(names)}, got {sorted(opened.keys())}.")
+            shapes = {name: list(opened.get_slice(name).get_shape()) for name in names}
+            dtypes = {name: opened.get_slice(name).get_dtype() for name in names}
+            width = shapes["vectors"][-1] if shapes["vectors"] else 0
+            wanted = {"vectors": [num_rows, width], "present": [num_rows], "center": [width], "scale": []}
+            kinds = {"vectors": tuple(_DTYPES), "present": ("BOOL",), "center": ("F32",), "scale": ("F64",)}
+            for name in wanted:
+                if shapes[name] != wanted[name] or dtypes[name] not in kinds[name]:
+                    raise DataError(
+                        f"`{name}` in {file} must be {wanted[name]} of {' or '.join(kinds[name])} for a "
+                        f"catalogue of {num_rows - 1} items, got {shapes[name]} of {dtypes[name]}."
+                    )
+            scale = float(opened.get_tensor("scale"))
+            center = opened.get_tensor("center").clone()
+            if not (scale > 0 and scale < float("inf") and bool(torch.isfinite(center).all())):
+                raise DataError(f"Centre and scale in {file} must be finite.")
+            return opened.get_tensor("vectors"), opened.get_tensor("present").clone(), center, scale
+    except FileNotFoundError as error:
+        raise DataError(f"The item table lacks the file {file}.") from error
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"The file {file} cannot be read, it may be cut short: {error}") from error
+
+
+def _centering_hash(center: Tensor, scale: float) -> str:
+    return hashlib.sha256(center.cpu().numpy().tobytes() + np.float64(scale).tobytes()).hexdigest()
+
+
+def _ids_hash(catalog: Catalog) -> str:
+    return hashlib.sha256(json.dumps(catalog.item_ids, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,329 @@
+"""A loaded encoder of one modality: inputs in, vectors out, on one process or on several."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hfrec.data.schema import DataError
+from hfrec.items.pictures import PictureError, open_picture, resolve_inside
+from hfrec.items.sources import EncoderSource
+
+Encoded = tuple[np.ndarray, list[str | None]]
+"""Vectors (n, F) of the n inputs that opened, and for each of the B inputs why it did not, or `None`."""
+
+
+@dataclass(frozen=True)
+class TowerSpec:
+    """All that another process needs to load the same tower."""
+
+    source: EncoderSource
+    modality: str
+    prompt: str = ""
+    max_tokens: int = 128
+    device: str = "cpu"
+
+
+class Tower:
+    """One modality of one loaded encoder.
+
+    Attributes:
+        model: the torch module, in float32 on its device; two towers of one encoder share it.
+        modality: `text`, `image`, `audio` or `video`.
+    """
+
+    def __init__(self, model: nn.Module, spec: TowerSpec) -> None:
+        self.model = model
+        self.spec = spec
+        self.modality = spec.modality
+
+    def preprocess(self, inputs: list[Any], prompt: str | None = None) -> dict[str, Any]:
+        """`inputs` (B strings, RGB pictures …) as the model's tensors, on its device."""
+        raise NotImplementedError
+
+    def forward(self, features: dict[str, Any]) -> Tensor:
+        """Vectors (B, F) of preprocessed inputs, with gradient."""
+        raise NotImplementedError
+
+    def encode(self, inputs: list[Any], prompt: str | None = None) -> np.ndarray:
+        """Vectors (B, F) float32 of `inputs`, without gradient, in evaluation mode."""
+        self.model.eval()
+        with torch.inference_mode():
+            return self.forward(self.preprocess(inputs, prompt)).float().cpu().numpy()
+
+    def _on_device(self, features: Any) -> dict[str, Any]:
+        device = next(self.model.parameters()).device
+        return {
+            name: value.to(device) if isinstance(value, Tensor) else value for name, value in features.items()
+        }
+
+
+class SentenceTower(Tower):
+    """A sentence-transformers model; it knows its own pooling."""
+
+    def preprocess(self, inputs: list[Any], prompt: str | None = None) -> dict[str, Any]:
+        chosen = self.spec.prompt if prompt is None else prompt
+        return self._on_device(
+            self.model.preprocess(inputs, prompt=chosen if self.modality == "text" else None)
+        )
+
+    def forward(self, features: dict[str, Any]) -> Tensor:
+        return self.model(features)["sentence_embedding"]
+
+
+class TextTower(Tower):
+    """A plain transformers model: its text features where it has them (CLIP), else the mean over the mask."""
+
+    def __init__(self, model: nn.Module, spec: TowerSpec) -> None:
+        from transformers import AutoTokenizer
+
+        super().__init__(model, spec)
+        self.tokenizer = AutoTokenizer.from_pretrained(
+            spec.source.folder, trust_remote_code=False, local_files_only=True
+        )
+        config = getattr(model.config, "text_config", None) or model.config
+        positions = getattr(config, "max_position_embeddings", None) or spec.max_tokens
+        self.max_tokens = min(spec.max_tokens, positions, self.tokenizer.model_max_length)
+
+    def preprocess(self, inputs: list[Any], prompt: str | None = None) -> dict[str, Any]:
+        chosen = self.spec.prompt if prompt is None else prompt
+        texts = [chosen + text for text in inputs]
+        features = self.tokenizer(
+            texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+        )
+        return self._on_device(features)
+
+    def forward(self, features: dict[str, Any]) -> Tensor:
+        if hasattr(self.model, "get_text_features"):
+            return _pooled(self.model.get_text_features(**features))
+        states = self.model(**features).last_hidden_state
+        mask = features["attention_mask"].unsqueeze(-1).to(states.dtype)
+        return (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+class ImageTower(Tower):
+    """A plain transformers model: its image features (CLIP), its pooled output, or the mean over places."""
+
+    def __init__(self, model: nn.Module, spec: TowerSpec, pooler_is_trained: bool = True) -> None:
+        from transformers import AutoImageProcessor
+
+        super().__init__(model, spec)
+        self.pooler_is_trained = pooler_is_trained
+        self.processor = AutoImageProcessor.from_pretrained(
+            spec.source.folder, trust_remote_code=False, local_files_only=True
+        )
+
+    def preprocess(self, inputs: list[Any], prompt: str | None = None) -> dict[str, Any]:
+        return self._on_device(self.processor(images=inputs, return_tensors="pt"))
+
+    def forward(self, features: dict[str, Any]) -> Tensor:
+        if hasattr(self.model, "get_image_features"):
+            return _pooled(self.model.get_image_features(**features))
+        output = self.model(**features)
+        pooled = getattr(output, "pooler_output", None)
+        if pooled is not None and self.pooler_is_trained:
+            return pooled.flatten(1)
+        states = output.last_hidden_state
+        return states.mean((2, 3)) if states.ndim == 4 else states.mean(1)
+
+
+def _pooled(output: Any) -> Tensor:
+    # transformers 5 returns an output object where 4 returned the tensor.
+    return output if isinstance(output, Tensor) else output.pooler_output
+
+
+def load_tower(spec: TowerSpec, loaded: dict[Any, Any]) -> Tower:
+    """The tower of `spec`; its model is taken from `loaded`, or loaded and put there for other modalities.
+
+    Raises:
+        DataError: the encoder cannot read this modality, or its folder lacks weights that its vectors need.
+    """
+    source, modality = spec.source, spec.modality
+    as_sentences = source.is_sentence_transformer or modality in ("audio", "video")
+    key = (str(source.folder), as_sentences, spec.device)
+    if key not in loaded:
+        loaded[key] = _load_sentences(spec) if as_sentences else _load_plain(spec)
+    model, untrained = loaded[key]
+    if as_sentences:
+        if not model.supports(modality):
+            raise DataError(
+                f"The encoder {source.name!r} must read {modality} to be the {modality} encoder; it reads "
+                f"{sorted(str(name) for name in model.modalities)}."
+            )
+        return SentenceTower(model, spec)
+    if modality == "text":
+        if not (hasattr(model, "get_text_features") or model.main_input_name == "input_ids"):
+            raise DataError(f"The encoder {source.name!r} must read text, got {type(model).__name__}.")
+        return TextTower(model, spec)
+    if not (hasattr(model, "get_image_features") or model.main_input_name == "pixel_values"):
+        raise DataError(f"The encoder {source.name!r} must read pictures, got {type(model).__name__}.")
+    return ImageTower(model, spec, pooler_is_trained=not untrained)
+
+
+def _load_sentences(spec: TowerSpec) -> tuple[Any, bool]:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(
+        str(spec.source.folder),
+        device=spec.device,
+        trust_remote_code=False,
+        local_files_only=True,
+        model_kwargs={"use_safetensors": True, "dtype": torch.float32},
+    ).float()
+    if model.supports("text"):
+        model.max_seq_length = min(model.max_seq_length or spec.max_tokens, spec.max_tokens)
+    return model, False
+
+
+def _load_plain(spec: TowerSpec) -> tuple[Any, bool]:
+    from transformers import AutoModel
+
+    model, report = AutoModel.from_pretrained(
+        spec.source.folder,
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    # Weights that the folder lacks are noise, new on every load: allowed in an unused pooler only.
+    missing = sorted(name for name in report["missing_keys"])
+    needed = [name for name in missing if not name.startswith("pooler.")]
+    if needed:
+        raise DataError(
+            f"The encoder {spec.source.name!r} lacks weights that its vectors need: {needed[:5]}. "
+            "Pass a folder that was saved whole."
+        )
+    return model.float().to(spec.device), bool(missing)
+
+
+def encode_batch(tower: Callable[[], Tower], modality: str, batch: list[Any], root: Path | None) -> Encoded:
+    """Open the inputs of `batch` and encode those that open; `tower` is asked for only if one does."""
+    opened: list[Any] = []
+    reasons: list[str | None] = []
+    for cell in batch:
+        try:
+            opened.append(_open(modality, cell, root))
+            reasons.append(None)
+        except PictureError as error:
+            reasons.append(str(error))
+    if not opened:
+        return np.empty((0, 0), dtype=np.float32), reasons
+    if modality in ("text", "image"):
+        return tower().encode(opened), reasons
+    return _encode_one_by_one(tower(), opened, reasons)
+
+
+def _encode_one_by_one(tower: Tower, opened: list[Any], reasons: list[str | None]) -> Encoded:
+    # Sound and video are decoded inside the encoder's processor: a damaged file shows only there.
+    vectors = []
+    fine = [place for place, reason in enumerate(reasons) if reason is None]
+    for place, value in zip(fine, opened, strict=True):
+        try:
+            vectors.append(tower.encode([value])[0])
+        except ImportError:
+            raise
+        except Exception as error:
+            reasons[place] = f"The {tower.modality} cannot be encoded: {error}"
+    return np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32), reasons
+
+
+def _open(modality: str, cell: Any, root: Path | None) -> Any:
+    if modality == "text":
+        return cell
+    if modality == "image":
+        return open_picture(cell, root)
+    if isinstance(cell, dict) and "array" in cell:
+        return cell
+    if isinstance(cell, dict):
+        cell = cell.get("path")
+    if isinstance(cell, str | Path):
+        return str(resolve_inside(cell, root))
+    raise PictureError(
+        f"The {modality} must be a path or a dict of `array` and its rate, got {type(cell).__name__}."
+    )
+
+
+class TowerPool:
+    """Batches encoded in `processes` spawned processes; with 1, nothing is spawned.
+
+    Several GPUs are shared out by turns. A script that uses more than one process needs
+    `if __name__ == "__main__":`, as spawning always does.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self.processes = processes
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> TowerPool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+
+    def run(
+        self, tower: Callable[[], Tower], spec: TowerSpec, batches: Iterable[list[Any]], root: Path | None
+    ) -> Iterator[Encoded]:
+        """What `encode_batch` gives for each of `batches`, in order; two batches a process are under way."""
+        if self.processes == 1:
+            for batch in batches:
+                yield encode_batch(tower, spec.modality, batch, root)
+            return
+        if self._executor is None:
+            context = multiprocessing.get_context("spawn")
+            threads = max(1, torch.get_num_threads() // self.processes)
+            self._executor = ProcessPoolExecutor(
+                self.processes, context, _start_worker, (context.Value("i", 0), threads)
+            )
+        waiting: deque[Future[Encoded]] = deque()
+        try:
+            for batch in batches:
+                waiting.append(self._executor.submit(_work, spec, batch, root))
+                if len(waiting) >= 2 * self.processes:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f"A process that encoded {spec.modality} died, as one does that runs out of memory. What was "
+                "encoded before is in the cache, if there is one; run again with fewer `processes` or "
+                "a smaller `batch_size`."
+            ) from error
+
+
+_loaded: dict[Any, Any] = {}
+_number = 0
+
+
+def _start_worker(counter: Any, threads: int) -> None:
+    global _number
+    with counter.get_lock():
+        _number = counter.value
+        counter.value += 1
+    torch.set_num_threads(threads)
+
+
+def _work(spec: TowerSpec, batch: list[Any], root: Path | None) -> Encoded:
+    if spec.device == "cuda":
+        spec = TowerSpec(
+            spec.source,
+            spec.modality,
+            spec.prompt,
+            spec.max_tokens,
+            f"cuda:{_number % torch.cuda.device_count()}",
+        )
+    key = ("tower", spec)
+    if key not in _loaded:
+        _loaded[key] = load_tower(spec, _loaded)
+    return encode_batch(lambda: _loaded[key], spec.modality, batch, root)
