@@ -245,8 +245,8 @@ def _figure(figures: Mapping[str, Mapping[str, float]], slice: str, metric: str)
 
 
 def _best_in_bold(column: list[str]) -> list[str]:
-    """Compared as printed: what reads the same is equally good."""
-    best = max((cell for cell in column if cell != MISSING), key=float, default=None)
+    """Compared as printed: what reads the same is equally good, and 0 is no best."""
+    best = max((cell for cell in column if cell != MISSING and float(cell) > 0), key=float, default=None)
     return [f"**{cell}**" if cell == best else cell for cell in column]
 
 

@@ -160,8 +160,8 @@ def _stored(values: np.ndarray, dtype: str, item_ids: list[Any], spec: TowerSpec
         if np.isfinite(values[row]).all():
             cause = f"{np.abs(values[row]).max():.4g}, too large for float16 (pass `dtype='float32'`)"
         raise DataError(
-            f"A vector must be finite; the {spec.modality} encoder {spec.source.name!r} gave {cause} for the item "
-            f"{item_ids[row]!r}."
+            f"A vector must be finite; the {spec.modality} encoder {spec.source.name!r} gave {cause} for the "
+            f"item {item_ids[row]!r}."
         )
     return stored
 

@@ -235,6 +235,8 @@ def test_table_marks_the_best_and_says_what_is_too_few() -> None:
         "| popularity | 0.0200 / **0.0123** | 0.0000 / 0.0000 | - / - |\n"
         "| hfrec | **0.1000** / **0.0123** | 0.0500 / 0.0250 | **0.0700** / **0.0300** |\n"
     )
+    nothing = {"all": {"hr@10": 0.0, "users": 500}}
+    assert "**" not in format_table({"one": nothing, "two": nothing}, metrics=["hr@10"])
     with pytest.raises(ValueError, match=r"`metrics` must be among .*'hr@50'"):
         format_table(figures, metrics=("hr@50",))
 

@@ -9,14 +9,15 @@ from hfrec.evaluation.ranking import Ranking
 
 
 class Fixed:
-    """Scores every history alike: row r by `values[r - 1]`."""
+    """Scores every history alike, row r by `values[r - 1]`; of all items in order it returns a view."""
 
     def __init__(self, values: list[float], dtype: torch.dtype = torch.float32) -> None:
         self.values = torch.tensor(values, dtype=dtype)
 
     def score(self, histories: Histories, items: np.ndarray | None = None) -> torch.Tensor:
-        rows = np.arange(1, len(self.values) + 1) if items is None else items
-        return self.values[torch.from_numpy(rows) - 1].expand(len(histories), -1)
+        if items is None or len(items) == len(self.values):
+            return self.values.expand(len(histories), -1)
+        return self.values[torch.from_numpy(items) - 1].expand(len(histories), -1)
 
 
 def ranked(
@@ -61,10 +62,14 @@ def test_unknown_items_of_a_history_hide_nothing() -> None:
     assert ranked([5, 4, 3], [0, 0], 2, [1, 2, 3]) == (1, [1, 2, 3], 0)
 
 
-def test_the_scores_of_the_model_are_left_alone() -> None:
+def test_a_model_may_return_a_view_of_what_it_keeps() -> None:
+    """Two users share one row of scores: what one has seen is hidden from that one alone."""
     model = Fixed([5, 4, 3])
-    targets = Targets(Histories.from_rows([[1, 2]]), np.array([0]), np.array([1]), np.array([1, 2, 3]))
-    Ranking(targets, 3, True).of(model, np.array([0]))
+    sequences = Histories.from_rows([[1, 2], [2, 1]])
+    targets = Targets(sequences, np.array([0, 1]), np.array([1, 1]), np.array([1, 2, 3]))
+    ranks, lists, _ = Ranking(targets, 3, True).of(model, np.array([0, 1]))
+    assert ranks.tolist() == [0, 0]
+    assert lists.tolist() == [[2, 3, 0], [1, 3, 0]]
     assert model.values.tolist() == [5, 4, 3]
 
 

@@ -1,0 +1,55 @@
+"""hfrec: the first recommender that you can `from_pretrained`.
+
+Everything named here is loaded when it is first used; the Auto classes of transformers know hfrec's models from then on.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Catalog": "hfrec.data.catalog",
+    "CountingTransitions": "hfrec.models.transitions",
+    "Histories": "hfrec.data.histories",
+    "Hybrid": "hfrec.models.hybrid",
+    "ItemEncoder": "hfrec.items.encoder",
+    "ItemTable": "hfrec.items.table",
+    "Popularity": "hfrec.models.popularity",
+    "RecConfig": "hfrec.models",
+    "RecModel": "hfrec.models",
+    "RecProcessor": "hfrec.models",
+    "RecTrainer": "hfrec.training.trainer",
+    "RecTrainingArguments": "hfrec.training.arguments",
+    "Recommendation": "hfrec.recommend.recommender",
+    "Recommender": "hfrec.recommend.recommender",
+    "Splits": "hfrec.data.splits",
+    "Targets": "hfrec.data.histories",
+    "TextNeighbours": "hfrec.models.neighbours",
+    "VectorNeighbours": "hfrec.models.neighbours",
+    "evaluate": "hfrec.evaluation.evaluator",
+    "load_interactions": "hfrec.data.interactions",
+    "make_captions": "hfrec.data.synthetic",
+    "make_shop": "hfrec.data.synthetic",
+    "run_training": "hfrec.training.run",
+    "split_by_time": "hfrec.data.splits",
+    "split_cold_items": "hfrec.data.splits",
+    "split_leave_last": "hfrec.data.splits",
+    "train_clip": "hfrec.training.contrastive",
+}
+
+__all__ = sorted([*_EXPORTS, "losses"])  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name == "losses":
+        return importlib.import_module("hfrec.losses")
+    if name not in _EXPORTS:
+        raise AttributeError(f"hfrec has no attribute {name!r}; it has {', '.join(__all__)}.")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,99 @@
+"""What a RecModel is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, GPT2Config, PreTrainedConfig
+
+if TYPE_CHECKING:
+    from hfrec.items.table import ItemTable
+
+
+@strict
+class RecConfig(PreTrainedConfig):
+    """Configuration of `RecModel`.
+
+    Args:
+        modalities: width F of each kind of content vector, `{"text": 384, "image": 1280}`; may be empty with ids.
+        hidden_size: model width D; `None` takes the backbone's.
+        backbone_config: any Hugging Face decoder; by default a GPT-2 of `num_layers` layers and `num_heads` heads.
+        use_item_ids: learn a vector for each item that training has events of.
+        num_item_ids: size of that table; grown by training.
+        item_id_dropout: share of the items whose id vector is hidden in a training step, so that an
+            item known by content alone is a trained case.
+        modality_dropout: the same for each of text, picture …
+        use_times: the time since the event before is an input.
+        event_types: names of event types that are an input; empty for none.
+        max_history: newest events of a history that the model reads.
+        dropout: of item vectors, inputs and the default backbone.
+        logit_scale: scores are `logit_scale · cos(state, item)`; 0 for plain dot products.
+    """
+
+    model_type = "hfrec"
+    sub_configs = {"backbone_config": AutoConfig}
+
+    modalities: dict[str, int] | None = None
+    hidden_size: int | None = None
+    backbone_config: dict | PreTrainedConfig | None = None
+    num_layers: int = 2
+    num_heads: int = 2
+    use_item_ids: bool = True
+    num_item_ids: int = 0
+    item_id_dropout: float = 0.2
+    modality_dropout: float = 0.1
+    use_times: bool = True
+    event_types: list[str] | None = None
+    max_history: int = 50
+    dropout: float = 0.2
+    logit_scale: float = 0.0
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.modalities = dict(self.modalities or {})
+        self.event_types = list(self.event_types or [])
+        if isinstance(self.backbone_config, dict):
+            values = dict(self.backbone_config)
+            self.backbone_config = AutoConfig.for_model(values.pop("model_type"), **values)
+        elif self.backbone_config is None:
+            width = self.hidden_size or 128
+            self.backbone_config = GPT2Config(
+                vocab_size=1,
+                n_positions=self.max_history + 1,
+                n_embd=width,
+                n_layer=self.num_layers,
+                n_head=self.num_heads,
+                resid_pdrop=self.dropout,
+                embd_pdrop=self.dropout,
+                attn_pdrop=self.dropout,
+                bos_token_id=None,
+                eos_token_id=None,
+                use_cache=False,
+            )
+        self.hidden_size = self.hidden_size or self.backbone_config.hidden_size
+        super().__post_init__(**kwargs)
+
+    def validate_sizes(self) -> None:
+        """Sizes that cannot work together are named here (called by `@strict`)."""
+        width = getattr(self.backbone_config, "hidden_size", None)
+        if width is not None and self.hidden_size is not None and width != self.hidden_size:
+            raise ValueError(f"`hidden_size` must be the backbone's ({width}), got {self.hidden_size}.")
+        if self.max_history < 1:
+            raise ValueError(f"`max_history` must be at least 1, got {self.max_history}.")
+        positions = getattr(self.backbone_config, "max_position_embeddings", None)
+        if positions is not None and positions < self.max_history + 1:
+            raise ValueError(
+                f"`max_history` must be below the backbone's number of positions ({positions}), "
+                f"got {self.max_history}: the start token takes one."
+            )
+        for name in ("item_id_dropout", "modality_dropout", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
+        if not self.modalities and not self.use_item_ids:
+            raise ValueError("A model needs `modalities` or `use_item_ids`: otherwise it knows nothing of an item.")
+
+    @classmethod
+    def for_items(cls, items: ItemTable, **settings: Any) -> RecConfig:
+        """The configuration for a catalogue's vectors; `settings` are fields of this class."""
+        return cls(modalities=items.sizes, **settings)

@@ -1,0 +1,64 @@
+"""One vector for an item: the gated sum of what is known of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hfrec.items.table import ItemTable
+from hfrec.models.configuration import RecConfig
+
+
+class ItemTower(nn.Module):
+    """Content vectors and the id vector of an item, each projected to D, gated and added up.
+
+    A gate sees its own source and which of the sources are there: content weighs more where there is no id. Whatever is
+    missing adds nothing. In training ids and modalities are hidden at random, per item, never all at once.
+    """
+
+    def __init__(self, config: RecConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        assert width is not None and config.modalities is not None
+        self.names = tuple(sorted(config.modalities))
+        self.id_dropout = config.item_id_dropout
+        self.modality_dropout = config.modality_dropout
+        num_sources = len(self.names) + int(config.use_item_ids)
+        self.projections = nn.ModuleDict({name: nn.Linear(config.modalities[name], width) for name in self.names})
+        self.gates = nn.ModuleDict({name: nn.Linear(config.modalities[name], width) for name in self.names})
+        self.presence = nn.ModuleDict({name: nn.Linear(num_sources, width, bias=False) for name in self.names})
+        self.ids = nn.Embedding(config.num_item_ids, width) if config.use_item_ids else None
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, rows: Tensor, items: ItemTable, id_rows: Tensor) -> Tensor:
+        """Item vectors `(…, D)` of catalogue rows `(…)`; `id_rows` `(N + 1,)` holds 1 + the row of the id table, or 0."""
+        flat = rows.reshape(-1)
+        content = items.gather(flat) if self.names else {}
+        known = [content[name][1] for name in self.names]
+        if self.ids is not None:
+            places = id_rows[flat]
+            known.append(places > 0)
+        present = torch.stack(known, dim=-1).float()
+        if self.training:
+            present = self._hide(present)
+        vector = torch.zeros(len(flat), self._width, device=flat.device)
+        for column, name in enumerate(self.names):
+            values = content[name][0]
+            gate = torch.sigmoid(self.gates[name](values) + self.presence[name](present))
+            vector = vector + present[:, column, None] * gate * self.projections[name](values)
+        if self.ids is not None and self.ids.num_embeddings:
+            vector = vector + present[:, -1, None] * self.ids((places - 1).clamp(min=0))
+        return self.dropout(vector).reshape(*rows.shape, -1)
+
+    @property
+    def _width(self) -> int:
+        if self.ids is not None:
+            return self.ids.embedding_dim
+        return next(iter(self.projections.values())).out_features
+
+    def _hide(self, present: Tensor) -> Tensor:
+        """`present` `(M, sources)` with some sources hidden; an item that would lose all keeps all."""
+        rates = [self.modality_dropout] * len(self.names) + [self.id_dropout] * int(self.ids is not None)
+        kept = torch.rand_like(present) >= torch.tensor(rates, device=present.device)
+        hidden = present * kept
+        return torch.where(hidden.sum(-1, keepdim=True) > 0, hidden, present)

@@ -1,0 +1,279 @@
+"""RecModel: a sequence Transformer over item vectors, as a Hugging Face model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from hfrec.data.catalog import Catalog
+from hfrec.data.collator import IGNORED
+from hfrec.data.histories import Histories
+from hfrec.data.schema import DataError
+from hfrec.data.statistics import Statistics
+from hfrec.items.encoder import ItemEncoder
+from hfrec.items.table import ItemTable
+from hfrec.losses import Candidates
+from hfrec.models.artifact import CatalogFiles, read_catalog, save_folder, verified_folder, write_catalog
+from hfrec.models.configuration import RecConfig
+from hfrec.models.item_tower import ItemTower
+from hfrec.models.processing import RecProcessor
+from hfrec.models.topk import TopK, top_rows
+
+_ROWS_AT_ONCE = 16_384
+_GAP_BUCKETS = 32
+
+
+@dataclass
+class RecOutput(ModelOutput):
+    """What a forward pass gives.
+
+    Attributes:
+        loss: scalar, where labels and a loss were given.
+        states: hidden states `(B, L, D)`; the scores of all items after an event are `states @ items.T`.
+    """
+
+    loss: Tensor | None = None
+    states: Tensor | None = None
+
+
+class RecModel(PreTrainedModel):
+    """Scores every item of a catalogue after a history.
+
+    The catalogue, its vectors and the counts are data: attached by `attach`, saved beside the weights, replaced
+    without training. Without a catalogue nothing can be scored.
+    """
+
+    config_class = RecConfig
+    base_model_prefix = "recommender"
+    main_input_name = "rows"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    def __init__(self, config: RecConfig) -> None:
+        super().__init__(config)
+        width = config.hidden_size
+        assert width is not None
+        self.item_tower = ItemTower(config)
+        self.start = nn.Parameter(torch.zeros(width))
+        self.gap_embedding = nn.Embedding(_GAP_BUCKETS + 1, width) if config.use_times else None
+        self.type_embedding = nn.Embedding(len(config.event_types) + 1, width) if config.event_types else None
+        self.input_norm = nn.LayerNorm(width)
+        self.input_dropout = nn.Dropout(config.dropout)
+        self.backbone = AutoModel.from_config(config.backbone_config)
+        # Events come in as vectors: the backbone's own word table is never used, and must not wait for gradients.
+        self.backbone.get_input_embeddings().requires_grad_(False)
+        self.items: ItemTable | None = None
+        self.statistics: Statistics | None = None
+        self.item_encoder: ItemEncoder | None = None
+        self.id_table_ids: list[Any] = []
+        self._id_rows: Tensor | None = None
+        self._item_vectors: tuple[Any, Tensor] | None = None
+        self.post_init()
+
+    @property
+    def model_type(self) -> str:
+        return self.config.model_type
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._attached().catalog
+
+    @property
+    def processor(self) -> RecProcessor:
+        """The processor that is saved with these weights."""
+        return RecProcessor(self.config.max_history, self.config.event_types, self.id_table_ids)
+
+    def attach(self, items: ItemTable, statistics: Statistics | None = None) -> RecModel:
+        """Recommend from `items`; counts that are not given are kept and grown, or start at 0.
+
+        Raises:
+            DataError: the vectors are not of the widths that the model was made for.
+        """
+        if items.sizes != self.config.modalities:
+            raise DataError(
+                f"The model reads content vectors of the widths {self.config.modalities}, the catalogue has "
+                f"{items.sizes}: it was encoded by another encoder. Encode it with the model's."
+            )
+        if statistics is None:
+            num_rows = items.catalog.num_rows
+            statistics = self.statistics.resized(num_rows) if self.statistics else Statistics.empty(num_rows)
+        self.items, self.statistics = items, statistics
+        places = {item_id: place for place, item_id in enumerate(self.id_table_ids, start=1)}
+        rows = [0, *(places.get(item_id, 0) for item_id in items.catalog.item_ids)]
+        self._id_rows = torch.tensor(rows)
+        self._item_vectors = None
+        return self
+
+    def grow_item_ids(self, item_ids: Sequence[Any]) -> RecModel:
+        """Give each of `item_ids` that has none a row of the id table; rows that are there stay."""
+        table = self.item_tower.ids
+        if table is None:
+            return self
+        new = [item_id for item_id in dict.fromkeys(item_ids) if item_id not in set(self.id_table_ids)]
+        grown = nn.Embedding(table.num_embeddings + len(new), table.embedding_dim, device=table.weight.device)
+        nn.init.normal_(grown.weight, std=self.config.initializer_range)
+        with torch.no_grad():
+            grown.weight[: table.num_embeddings] = table.weight
+        self.item_tower.ids = grown
+        self.config.num_item_ids = grown.num_embeddings
+        self.id_table_ids = [*self.id_table_ids, *new]
+        return self.attach(self.items, self.statistics) if self.items is not None else self
+
+    def forward(
+        self,
+        rows: Tensor,
+        attention_mask: Tensor,
+        gaps: Tensor | None = None,
+        event_types: Tensor | None = None,
+        labels: Tensor | None = None,
+        label_weights: Tensor | None = None,
+        loss: Callable[..., Tensor] | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> RecOutput:
+        """States after each token, and the loss where `labels` and `loss` are given.
+
+        Args:
+            rows: catalogue rows `(B, L)`; 0 that is attended to is the start token.
+            attention_mask: `(B, L)`, 0 for padding.
+            gaps: seconds since the event before `(B, L)`, -1 where unknown.
+            event_types: index into `config.event_types` plus 1 `(B, L)`, 0 where unknown.
+            labels: catalogue rows that follow each token `(B, L)`, -100 where there is no label.
+            label_weights: training weights `(B, L)`.
+            loss: of `hfrec.losses`.
+            num_items_in_batch: labels over all processes and accumulation steps; by default those given here.
+        """
+        states = self._states(rows, attention_mask, gaps, event_types)
+        if labels is None or loss is None:
+            return RecOutput(states=states)
+        valid = labels != IGNORED
+        if num_items_in_batch is None:
+            num_items_in_batch = valid.sum().clamp(min=1)
+        if not bool(valid.any()):
+            # Attached to the graph all the same, or the other processes wait for its gradients for ever.
+            return RecOutput(loss=states.sum() * 0.0, states=states)
+        items = self._attached()
+        live = torch.arange(1, items.catalog.num_rows, device=rows.device)
+        weights = None if label_weights is None else label_weights[valid]
+        candidates = Candidates(self.embed_items, live)
+        total = loss(self._scaled(states[valid]), labels[valid], weights, candidates)
+        return RecOutput(loss=total / num_items_in_batch, states=states)
+
+    def embed_items(self, rows: Tensor) -> Tensor:
+        """Vectors `(…, D)` of catalogue rows `(…)`, as scores compare them with states."""
+        vectors = self.item_tower(rows, self._attached(), self._id_rows_on(rows.device))
+        return nn.functional.normalize(vectors, dim=-1) if self.config.logit_scale else vectors
+
+    def score(self, histories: Histories, items: np.ndarray | None = None) -> Tensor:
+        """Scores `(B, N)`, column j for catalogue row j + 1; with `items` `(C,)`, of those rows `(B, C)`."""
+        device = self.device
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                tokens = {name: value.to(device) for name, value in self.processor(histories).items()}
+                state = self._scaled(self._states(**tokens)[:, -1])
+                vectors = self._all_item_vectors()
+                wanted = vectors[1:] if items is None else vectors[torch.as_tensor(items, device=device)]
+                return (state @ wanted.T).float()
+        finally:
+            self.train(was_training)
+
+    def topk(
+        self, histories: Histories, k: int, exclude: Histories | None = None, items: np.ndarray | None = None
+    ) -> TopK:
+        """The K best rows `(B, K)` and their scores, best first; `exclude` and tombstones are hidden."""
+        return top_rows(self, histories, k, exclude, items)
+
+    def _states(
+        self, rows: Tensor, attention_mask: Tensor, gaps: Tensor | None = None, event_types: Tensor | None = None
+    ) -> Tensor:
+        vectors = self.item_tower(rows, self._attached(), self._id_rows_on(rows.device))
+        is_start = ((rows == 0) & (attention_mask > 0)).unsqueeze(-1)
+        inputs = torch.where(is_start, self.start.to(vectors.dtype), vectors)
+        if self.gap_embedding is not None and gaps is not None:
+            bucket = torch.log2(gaps.clamp(min=0) + 1).long().clamp(max=_GAP_BUCKETS - 1) + 1
+            inputs = inputs + self.gap_embedding(bucket.masked_fill(gaps < 0, 0))
+        if self.type_embedding is not None and event_types is not None:
+            inputs = inputs + self.type_embedding(event_types)
+        inputs = self.input_dropout(self.input_norm(inputs))
+        positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        output = self.backbone(
+            inputs_embeds=inputs, attention_mask=attention_mask, position_ids=positions, use_cache=False
+        )
+        return output.last_hidden_state
+
+    def _scaled(self, states: Tensor) -> Tensor:
+        scale = self.config.logit_scale
+        return nn.functional.normalize(states, dim=-1) * scale if scale else states
+
+    def _all_item_vectors(self) -> Tensor:
+        """Vectors `(N + 1, D)` of the catalogue, kept until a weight or the catalogue changes."""
+        weights = list(self.item_tower.parameters())
+        state = (self.device, *((weight.data_ptr(), weight._version) for weight in weights))
+        if self._item_vectors is None or self._item_vectors[0] != state:
+            rows = torch.arange(self.catalog.num_rows, device=self.device)
+            vectors = torch.cat([self.embed_items(chunk) for chunk in rows.split(_ROWS_AT_ONCE)])
+            self._item_vectors = (state, vectors)
+        return self._item_vectors[1]
+
+    def _attached(self) -> ItemTable:
+        if self.items is None:
+            raise DataError(
+                "This RecModel has no catalogue to recommend from. Attach one: `model.attach(items)`, or load a folder "
+                "that was saved with its catalogue."
+            )
+        return self.items
+
+    def _id_rows_on(self, device: torch.device) -> Tensor:
+        assert self._id_rows is not None
+        if self._id_rows.device != device:
+            self._id_rows = self._id_rows.to(device)
+        return self._id_rows
+
+    def save_pretrained(self, save_directory: str | Path, catalog: bool = True, **kwargs: Any) -> None:
+        """Write weights, configuration and processor, and, unless `catalog` is false, catalogue, vectors and counts."""
+
+        def write(folder: Path) -> None:
+            super(RecModel, self).save_pretrained(folder, **kwargs)
+            self.processor.save_pretrained(folder)
+            if catalog and self.items is not None:
+                assert self.statistics is not None
+                write_catalog(folder, CatalogFiles(self.items, self.statistics, item_encoder=self.item_encoder))
+
+        if kwargs.get("is_main_process", True):
+            save_folder(save_directory, write)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *args: Any, images: str | Path | None = None, **kwargs: Any) -> RecModel:
+        """The model of a folder or a Hub id, with the catalogue that was saved with it.
+
+        Args:
+            images: the folder in which the catalogue's relative picture paths start.
+
+        Raises:
+            DataError: a file is missing, changed or cut short; it is named.
+        """
+        folder = verified_folder(name, revision=kwargs.get("revision"), token=kwargs.get("token"))
+        loaded = super().from_pretrained(str(folder), *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.id_table_ids = list(RecProcessor.from_pretrained(str(folder)).item_ids)
+        if len(model.id_table_ids) != model.config.num_item_ids:
+            raise DataError(
+                f"preprocessor_config.json names {len(model.id_table_ids)} items, the id table of model.safetensors "
+                f"has {model.config.num_item_ids} rows: the files are of two models."
+            )
+        files = read_catalog(folder, images)
+        if files is not None:
+            model.item_encoder = files.item_encoder
+            model.attach(files.items, files.statistics)
+        return loaded

@@ -1,0 +1,144 @@
+"""Tiny encoders with random weights, saved as the folders that real ones come in, and a few pictures."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+WORDS = [
+    "a",
+    "red",
+    "green",
+    "blue",
+    "shoe",
+    "boot",
+    "lamp",
+    "desk",
+    "of",
+    "wood",
+    "and",
+    "steel",
+    "new",
+    "old",
+]
+
+
+def save_tokenizer(folder: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: place for place, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", model_max_length=64
+    ).save_pretrained(folder)
+
+
+def save_bert(folder: Path, seed: int = 0) -> Path:
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(WORDS) + 2,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_bert(tmp_path_factory.mktemp("encoders") / "tiny-bert")
+
+
+def save_vit(folder: Path, pooler: bool = True) -> Path:
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=16,
+        patch_size=8,
+    )
+    ViTModel(config, add_pooling_layer=pooler).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_vit(tmp_path_factory.mktemp("encoders") / "tiny-vit")
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("encoders") / "tiny-clip"
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    text = {**size, "vocab_size": len(WORDS) + 2, "max_position_embeddings": 20, "eos_token_id": 1}
+    config = CLIPConfig(
+        text_config=text, vision_config={**size, "image_size": 16, "patch_size": 8}, projection_dim=12
+    )
+    CLIPModel(config).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(
+        folder
+    )
+    save_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """The folder of pretrained encoders."""
+    if "HFREC_MODELS" not in os.environ:
+        pytest.skip("HFREC_MODELS names no folder of pretrained encoders")
+    return Path(os.environ["HFREC_MODELS"])
+
+
+def picture_bytes(seed: int, kind: str = "PNG", size: tuple[int, int] = (20, 16)) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, kind)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def picture_folder(tmp_path: Path) -> Path:
+    """Pictures 0.png … 5.png, each another."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"{number}.png").write_bytes(picture_bytes(number))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_picture():
+    return picture_bytes
+
+
+@pytest.fixture(scope="session")
+def make_bert():
+    return save_bert
+
+
+@pytest.fixture(scope="session")
+def make_vit():
+    return save_vit
