@@ -17,6 +17,7 @@ from hfrec.data.schema import (
     ITEM_ID,
     LANGUAGE,
     TEXT_COLUMNS,
+    TITLE,
     VIDEO,
     DataError,
     check_ids,
@@ -132,6 +133,14 @@ class Catalog:
     def ids(self, rows: Iterable[int]) -> list[Any]:
         """Real ids of `rows`, each in 1 … N."""
         return self.frame[ITEM_ID].gather(np.asarray(list(rows), dtype=np.int64) - 1).to_list()
+
+    def titles(self, rows: Iterable[int]) -> list[str | None]:
+        """What to call the items in `rows`: their `title`, else the first line of their text."""
+        index = np.asarray(list(rows), dtype=np.int64) - 1
+        if TITLE in self.frame.columns:
+            return self.frame[TITLE].gather(index).to_list()
+        texts = self.texts()
+        return [text and text.partition("\n")[0] for text in (texts[place] for place in index)]
 
     def texts(self) -> list[str | None]:
         """Each item's text `(N,)`: its text columns, one a line; `None` where nothing is written."""

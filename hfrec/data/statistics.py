@@ -29,6 +29,11 @@ class Statistics:
         """Count once over `train`."""
         return cls(count_popularity(train, num_rows), count_transitions(train, num_rows, window))
 
+    @classmethod
+    def empty(cls, num_rows: int) -> Statistics:
+        """Nothing counted yet."""
+        return cls(np.zeros(num_rows, np.float32), sparse.csr_array((num_rows, num_rows), dtype=np.float32))
+
     @property
     def num_rows(self) -> int:
         return len(self.popularity)

@@ -1,0 +1,214 @@
+"""The command line: each command is the thin face of the room that does the work."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+COMMANDS = ("encode", "train", "evaluate", "recommend", "similar", "card")
+
+
+def main() -> None:
+    """Run the command that `sys.argv` names; an error is one line on stderr and exit status 2."""
+    arguments = sys.argv[1:]
+    if arguments[:1] in (["train"], ["evaluate"]):
+        _guarded(_run_config, arguments[0], arguments[1:])
+        return
+    parsed = build_parser().parse_args(arguments)
+    _guarded(globals()[f"_{parsed.command}"], parsed)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands but those that read a run's YAML."""
+    from hfrec import __version__
+
+    parser = argparse.ArgumentParser(prog="hfrec", description="A recommender that you can from_pretrained.")
+    parser.add_argument("--version", action="version", version=f"hfrec {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(COMMANDS) + "}")
+
+    encode = commands.add_parser("encode", help="read texts and pictures of a catalogue into vectors")
+    encode.add_argument("--items", required=True)
+    encode.add_argument("--out", required=True, help="folder for catalogue and vectors")
+    encode.add_argument("--images", help="folder of <item_id>.jpg, or a column")
+    encode.add_argument("--text-encoder")
+    encode.add_argument("--image-encoder")
+    encode.add_argument("--cache")
+
+    commands.add_parser("train", help="a YAML becomes a trained folder: --config FILE [--data.x …]", add_help=False)
+    commands.add_parser("evaluate", help="judge a folder: --model DIR --config FILE", add_help=False)
+
+    recommend = commands.add_parser("recommend", help="lists for one user, for some of a log, or for a million")
+    recommend.add_argument("--model", required=True)
+    who = recommend.add_mutually_exclusive_group(required=True)
+    who.add_argument("--history", help="item ids, oldest first: a,b,c")
+    who.add_argument("--histories", help='JSON lines or Parquet of {"user_id", "item_ids"}')
+    who.add_argument("--sample-users", type=int, help="so many users of --interactions")
+    recommend.add_argument("--interactions")
+    recommend.add_argument("--seed", type=int, default=0)
+    recommend.add_argument("--out", help="Parquet file for --histories: user_id, rank, item_id, score")
+    recommend.add_argument("--sheet", help="PNG of histories and lists as pictures")
+
+    similar = commands.add_parser("similar", help="items whose content is alike")
+    similar.add_argument("--model", required=True)
+    similar.add_argument("--item", required=True)
+    similar.add_argument("--sheet", help="PNG of the items as pictures")
+    for command in (recommend, similar):
+        command.add_argument("--k", type=int, default=10)
+        command.add_argument("--images", help="folder in which the catalogue's picture paths start")
+
+    card = commands.add_parser("card", help="write README.md anew from results.json")
+    card.add_argument("--model", required=True)
+    return parser
+
+
+def build_run_parser() -> ArgumentParser:
+    """The parser of `train/train.py` and `hfrec train`."""
+    from hfrec.training.run import build_parser
+
+    return build_parser()
+
+
+def build_shop_parser() -> ArgumentParser:
+    """The parser of `train/make_shop.py`."""
+    parser = _config_parser("make_shop.py", "Write the synthetic shop.")
+    parser.add_argument("--num_users", type=int, default=2000)
+    return parser
+
+
+def build_clip_parser() -> ArgumentParser:
+    """The parser of `train/pretrain_clip.py`."""
+    parser = _config_parser("pretrain_clip.py", "Train a small CLIP on the captions of a synthetic shop.")
+    parser.add_argument("--steps", type=int, default=400)
+    return parser
+
+
+def _config_parser(name: str, description: str) -> ArgumentParser:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog=name, description=description)
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--output", type=str)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--num_items", type=int, default=600)
+    return parser
+
+
+def _guarded(run: Any, *arguments: Any) -> None:
+    warnings.showwarning = lambda message, *_, **__: print(f"hfrec: warning: {message}", file=sys.stderr)
+    try:
+        run(*arguments)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"hfrec: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _run_config(command: str, arguments: list[str]) -> None:
+    from hfrec.training.run import evaluate_folder, run_training
+
+    parser = build_run_parser()
+    if command == "evaluate":
+        parser.add_argument("--model_folder", "--folder", type=str, help="the saved recommender to judge")
+        config = parser.parse_args(arguments)
+        from hfrec.evaluation.evaluator import format_table
+
+        print(format_table({config.model_folder: evaluate_folder(config, config.model_folder)}))
+    else:
+        run_training(parser.parse_args(arguments))
+
+
+def _encode(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from hfrec.data.catalog import Catalog
+    from hfrec.items.encoder import ItemEncoder
+    from hfrec.models.artifact import save_catalog
+
+    catalog = Catalog.from_file(arguments.items, images=arguments.images)
+    encoder = ItemEncoder(text=arguments.text_encoder, image=arguments.image_encoder, cache_dir=arguments.cache)
+    items = encoder.encode(catalog)
+    save_catalog(catalog, Path(arguments.out))
+    items.save(arguments.out)
+    print(encoder.report)
+    print(f"{items} written to {arguments.out}")
+
+
+def _recommend(arguments: argparse.Namespace) -> None:
+    from hfrec.recommend.batch import read_histories, recommend_table
+    from hfrec.recommend.recommender import Recommender
+
+    recommender = Recommender.from_pretrained(arguments.model, images=arguments.images)
+    if arguments.histories:
+        if not arguments.out:
+            raise ValueError("`--histories` needs `--out`, the Parquet file for the lists.")
+        counts = recommend_table(recommender, read_histories(arguments.histories), arguments.out, arguments.k)
+        print(", ".join(f"{name} {number}" for name, number in counts.items()), f"→ {arguments.out}")
+        return
+    histories = _some_histories(recommender, arguments)
+    sheet = []
+    for name, history in histories.items():
+        found = recommender.recommend(history, arguments.k)
+        known = [item_id for item_id in history if item_id in recommender.catalog]
+        print(f"\n{name}")
+        for title, item_id in zip(recommender.catalog.titles(recommender.catalog.rows(known)), known, strict=True):
+            print(f"    took  {item_id}  {title or ''}")
+        for rank, item in enumerate(found, start=1):
+            print(f"    {rank:>3}.  {item.item_id}  {item.title or ''}  ({item.score:.3f})")
+        sheet += [(f"{name}: history", known[-arguments.k :]), (f"{name}: recommended", [one.item_id for one in found])]
+    _draw(recommender, sheet, arguments.sheet)
+
+
+def _some_histories(recommender: Any, arguments: argparse.Namespace) -> dict[str, list[Any]]:
+    if arguments.history is not None:
+        return {"history": _typed(recommender, [one for one in arguments.history.split(",") if one])}
+    if not arguments.interactions:
+        raise ValueError("`--sample-users` needs `--interactions`, the log to draw users from.")
+    import numpy as np
+
+    from hfrec.data.interactions import load_interactions
+
+    events = load_interactions(arguments.interactions, duplicates="first", user_core=5)
+    users = events["user_id"].unique(maintain_order=True)
+    drawn = np.random.default_rng(arguments.seed).choice(len(users), arguments.sample_users, replace=False)
+    by_user = {user: events.filter(events["user_id"] == user)["item_id"].to_list() for user in users.gather(drawn)}
+    return {f"user {user}": history[-arguments.k :] for user, history in by_user.items()}
+
+
+def _similar(arguments: argparse.Namespace) -> None:
+    from hfrec.recommend.recommender import Recommender
+
+    recommender = Recommender.from_pretrained(arguments.model, images=arguments.images)
+    item_id = _typed(recommender, [arguments.item])[0]
+    found = recommender.similar_items(item_id, arguments.k)
+    for rank, item in enumerate(found, start=1):
+        print(f"{rank:>3}.  {item.item_id}  {item.title or ''}  ({item.score:.3f})")
+    _draw(recommender, [(f"like {item_id}", [item_id, *(one.item_id for one in found)])], arguments.sheet)
+
+
+def _card(arguments: argparse.Namespace) -> None:
+    import json
+    from pathlib import Path
+
+    from hfrec.model_card import render_card
+    from hfrec.models.artifact import write_documents
+
+    results = json.loads((Path(arguments.model) / "results.json").read_text(encoding="utf-8"))
+    write_documents(arguments.model, {"README.md": render_card(results)})
+    print(Path(arguments.model) / "README.md")
+
+
+def _typed(recommender: Any, ids: list[str]) -> list[Any]:
+    """`ids` as the catalogue has them: integers where its ids are integers."""
+    numeric = recommender.catalog.frame["item_id"].dtype.is_integer()
+    return [int(one) if numeric and one.lstrip("-").isdigit() else one for one in ids]
+
+
+def _draw(recommender: Any, lines: list[Any], path: str | None) -> None:
+    if path:
+        from hfrec.recommend.sheet import draw_sheet
+
+        print(f"\n{draw_sheet(recommender.catalog, lines, path)}")

@@ -1,0 +1,69 @@
+"""Facts gathered on the way become a Hub model card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SLICES = ("all", "warm", "cold", "rare", "new_user")
+
+
+def render_card(results: dict[str, Any]) -> str:
+    """The card of a run as Markdown with metadata, from what `results.json` holds."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    evaluations = [
+        EvalResult(
+            task_type="recommendation",
+            dataset_type=results["dataset"],
+            dataset_name=f"{results['dataset']} ({slice})",
+            dataset_split="test",
+            metric_type=metric,
+            metric_value=figures[metric],
+        )
+        for slice, figures in results["test"].items()
+        for metric in ("ndcg@10", "hr@10")
+    ]
+    model = results["model"]
+    data = ModelCardData(
+        library_name="hfrec",
+        pipeline_tag="other",
+        tags=["recommendation", "hfrec"],
+        language=model.get("languages") or None,
+        model_name=f"hfrec on {results['dataset']}",
+        eval_results=evaluations,
+    )
+    rows = {"hfrec": results["test"], **results["baselines"]}
+    slices = [slice for slice in SLICES if slice in results["test"]]
+    head = f"| HR@10 / NDCG@10 | {' | '.join(slices)} |\n|---|{'---|' * len(slices)}\n"
+    table = head + "\n".join(
+        f"| {name} | " + " | ".join(f"{of[s]['hr@10']:.4f} / {of[s]['ndcg@10']:.4f}" for s in slices) + " |"
+        for name, of in rows.items()
+    )
+    return f"""---
+{data.to_yaml()}
+---
+
+# hfrec on {results["dataset"]}
+
+A sequence recommender: items are read as {", ".join(model["modalities"]) or "ids"}, a
+{model["backbone"]} models the history ({model["parameters"]:,} parameters).
+
+```python
+import hfrec
+
+recommender = hfrec.Recommender.from_pretrained("path/to/this/folder")
+recommender.recommend([recommender.catalog.item_ids[0]], k=10)
+```
+
+## Results
+
+{results["split"]}; {results["candidates"]:,} candidates, all of them ranked; seen items hidden, ties against the model.
+
+{table}
+
+## How it was made
+
+* loss: `{model["loss"]}`, seed {model["seed"]}, {model["epochs"]} epochs
+* seconds: {", ".join(f"{name} {value}" for name, value in results["seconds"].items())}
+* environment: {", ".join(f"{name} {value}" for name, value in results["environment"].items())}
+"""

@@ -1,0 +1,265 @@
+"""One run: a YAML becomes a trained, judged and saved recommender."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from hfrec.data.catalog import Catalog
+from hfrec.data.interactions import load_interactions
+from hfrec.data.read import expand_path
+from hfrec.data.splits import Splits, split_by_time, split_cold_items, split_leave_last
+from hfrec.evaluation.evaluator import Evaluation, evaluate, format_table
+from hfrec.items.encoder import ItemEncoder
+from hfrec.items.table import ItemTable
+from hfrec.model_card import render_card
+from hfrec.models import RecConfig, RecModel
+from hfrec.models.artifact import load_recommender, write_documents
+from hfrec.training.arguments import RecTrainingArguments
+from hfrec.training.baselines import fit_baselines
+from hfrec.training.trainer import RecTrainer
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+_SPLITS = {"leave_last": split_leave_last, "by_time": split_by_time, "cold_items": split_cold_items}
+
+
+@dataclass
+class DataConfig:
+    """The `data` section. `${VARIABLES}` in paths and encoder names are expanded.
+
+    Attributes:
+        name: what the data set is called in tables and cards.
+        interactions: the log: Parquet, CSV or JSON lines.
+        items: the items table.
+        images: a folder of `<item_id>.jpg`, or a column of the items table.
+        text_columns: columns that make up an item's text, in order; by default those that hfrec knows.
+        interaction_columns: new names of columns of the log, `{yours: hfrec's}`.
+        item_columns: new names of columns of the items table.
+        unknown_items: `error` or `drop` events of items that the items table lacks.
+        min_rating: keep only events with at least this rating.
+        duplicates: of several events of a user with an item keep `keep` (all), `first` or `last`.
+        user_core: drop users with fewer events.
+        item_core: drop items with fewer events.
+        split: `leave_last`, `by_time` or `cold_items`.
+        candidates: rank the items of the log (`interactions`) or `all` of the items table.
+        text_encoder: an encoder's Hub id, folder or `package:` name; `null` for none.
+        image_encoder: the same for pictures.
+        max_text_tokens: longer texts are cut.
+        encoder_batch_size: inputs that are encoded at once.
+        encoder_processes: processes that encode.
+        cache: folder in which vectors are kept, by content.
+    """
+
+    name: str
+    interactions: str
+    items: str
+    images: str | None = None
+    text_columns: list[str] | None = None
+    interaction_columns: dict[str, str] = field(default_factory=dict)
+    item_columns: dict[str, str] = field(default_factory=dict)
+    unknown_items: Literal["error", "drop"] = "error"
+    min_rating: float | None = None
+    duplicates: Literal["keep", "first", "last"] = "keep"
+    user_core: int = 0
+    item_core: int = 0
+    split: Literal["leave_last", "by_time", "cold_items"] = "leave_last"
+    candidates: Literal["interactions", "all"] = "interactions"
+    text_encoder: str | None = None
+    image_encoder: str | None = None
+    max_text_tokens: int = 128
+    encoder_batch_size: int = 64
+    encoder_processes: int = 1
+    cache: str | None = None
+
+
+@dataclass
+class ModelConfig:
+    """The `model` section: fields of `RecConfig` (see there)."""
+
+    hidden_size: int = 128
+    num_layers: int = 2
+    num_heads: int = 2
+    backbone_config: dict[str, Any] | None = None
+    use_item_ids: bool = True
+    item_id_dropout: float = 0.2
+    modality_dropout: float = 0.1
+    use_times: bool = True
+    event_types: list[str] | None = None
+    max_history: int = 50
+    dropout: float = 0.2
+    logit_scale: float = 0.0
+
+
+def build_parser() -> ArgumentParser:
+    """The parser of a run: `--config FILE`, and `--data.x --model.x --training.x` over it; a typo is an error."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="train.py", description="Train, judge and save a recommender.")
+    parser.add_argument("--config", action="config", help="a YAML with the sections data, model and training")
+    parser.add_class_arguments(DataConfig, "data")
+    parser.add_class_arguments(ModelConfig, "model")
+    parser.add_class_arguments(RecTrainingArguments, "training")
+    return parser
+
+
+def run_training(config: Any) -> dict[str, Any]:
+    """Encode, train, judge beside every baseline and save; returns what `results.json` holds.
+
+    Args:
+        config: what `build_parser().parse_args()` gives.
+    """
+    data, arguments = DataConfig(**config.data.as_dict()), RecTrainingArguments(**config.training.as_dict())
+    from transformers import set_seed
+
+    set_seed(arguments.seed)
+    catalog, splits = load_data(data)
+    started = time.perf_counter()
+    encoder = make_encoder(data)
+    with arguments.main_process_first(desc="encode"):
+        items = encoder.encode(catalog) if encoder else ItemTable(catalog, {}, {}, {}, {}, {})
+    seconds = {"encode": time.perf_counter() - started}
+
+    model = RecModel(RecConfig.for_items(items, **config.model.as_dict()))
+    model.item_encoder = encoder
+    trainer = RecTrainer(model, arguments, splits=splits, items=items)
+    started = time.perf_counter()
+    trainer.train()
+    seconds["train"] = time.perf_counter() - started
+    trainer.save_model()
+
+    started = time.perf_counter()
+    judged, chosen = judge(trainer.model, trainer, data)
+    seconds["evaluate"] = time.perf_counter() - started
+    results = {**_described(data, splits, judged, seconds), "chosen": chosen, "model": _model_facts(trainer)}
+    if arguments.should_save:
+        documents = {"results.json": json.dumps(results, indent=2, ensure_ascii=False), "README.md": render_card(results)}
+        write_documents(arguments.output_dir, documents)
+        print(summary(results, arguments.output_dir))
+    return results
+
+
+def load_data(data: DataConfig) -> tuple[Catalog, Splits]:
+    """The catalogue and the cut log that the `data` section names."""
+    images = data.images
+    if images is not None and ("/" in images or "$" in images):
+        images = str(expand_path(images))
+    catalog = Catalog.from_file(data.items, images=images, text_columns=data.text_columns, columns=data.item_columns)
+    events = load_interactions(
+        data.interactions,
+        columns=data.interaction_columns,
+        catalog=catalog,
+        unknown_items=data.unknown_items,
+        min_rating=data.min_rating,
+        duplicates=data.duplicates,
+        user_core=data.user_core,
+        item_core=data.item_core,
+    )
+    return catalog, _SPLITS[data.split](events)
+
+
+def make_encoder(data: DataConfig) -> ItemEncoder | None:
+    """The encoder that the `data` section names, or `None` for ids alone."""
+    if data.text_encoder is None and data.image_encoder is None:
+        return None
+    text, image, cache = (
+        value and str(expand_path(value)) for value in (data.text_encoder, data.image_encoder, data.cache)
+    )
+    return ItemEncoder(
+        text=text,
+        image=image,
+        max_text_tokens=data.max_text_tokens,
+        batch_size=data.encoder_batch_size,
+        processes=data.encoder_processes,
+        cache_dir=cache,
+    )
+
+
+def judge(model: RecModel, trainer: RecTrainer, data: DataConfig) -> tuple[dict[str, Evaluation], dict[str, Any]]:
+    """The model and every baseline on the test targets; and what was chosen on validation."""
+    items = model.items
+    assert items is not None
+    targets = trainer.splits.targets("test", items.catalog, data.candidates)
+    slices = trainer.slices(targets, "test")
+    baselines = fit_baselines(trainer.train_histories, items, trainer.eval_dataset)
+    judged = {"hfrec": evaluate(model, targets, slices=slices)}
+    judged |= {name: evaluate(baseline, targets, slices=slices) for name, baseline in baselines.items()}
+    chosen: dict[str, Any] = {"validation ndcg@10": trainer.state.best_metric, "step": trainer.state.best_global_step}
+    if "counting + α·TF-IDF" in baselines:
+        chosen["alpha"] = baselines["counting + α·TF-IDF"].settings["alpha"]
+    return judged, chosen
+
+
+def evaluate_folder(config: Any, folder: str | Path) -> dict[str, Any]:
+    """The metrics of any saved recommender on the test part of the data that `config` names."""
+    data = DataConfig(**config.data.as_dict())
+    model = load_recommender(folder)
+    _, splits = load_data(data)
+    from hfrec.evaluation.slices import target_slices
+
+    targets = splits.targets("test", model.catalog, data.candidates)
+    slices = target_slices(targets, splits.train_histories(model.catalog), model.catalog)
+    return evaluate(model, targets, slices=slices).metrics()
+
+
+def summary(results: dict[str, Any], folder: str | Path) -> str:
+    """The table of a run, what it says, and where its files are."""
+    table = format_table({"hfrec": results["test"], **results["baselines"]})
+    lines = [f"\n{results['dataset']}, {results['split']}, {results['candidates']} candidates\n", table]
+    for name, slices in results["intervals"].items():
+        said = [f"{slice} {one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]" for slice, one in slices.items()]
+        lines.append(f"hfrec - {name}, NDCG@10: {', '.join(said)}")
+    lines += ["", *(f"{Path(folder) / name}" for name in ("results.json", "README.md"))]
+    return "\n".join(lines)
+
+
+def _described(
+    data: DataConfig, splits: Splits, judged: dict[str, Evaluation], seconds: dict[str, float]
+) -> dict[str, Any]:
+    ours = judged["hfrec"]
+    intervals: dict[str, Any] = {}
+    for name, other in judged.items():
+        if name == "hfrec":
+            continue
+        intervals[name] = {}
+        for slice in ours.slices:
+            found = ours.compare(other, slice=slice)
+            intervals[name][slice] = {key: getattr(found, key) for key in ("difference", "low", "high")}
+    return {
+        "dataset": data.name,
+        "split": splits.protocol,
+        "protocol": splits.report,
+        "candidates": len(ours.candidates),
+        "test": ours.metrics(),
+        "baselines": {name: other.metrics() for name, other in judged.items() if name != "hfrec"},
+        "intervals": intervals,
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "environment": _environment(),
+    }
+
+
+def _model_facts(trainer: RecTrainer) -> dict[str, Any]:
+    config = trainer.model.config
+    return {
+        "model_type": config.model_type,
+        "backbone": config.backbone_config.model_type,
+        "parameters": sum(weight.numel() for weight in trainer.model.parameters()),
+        "modalities": config.modalities,
+        "encoders": trainer.model.items.fingerprint,
+        "languages": sorted({language for language in trainer.model.catalog.languages() if language}),
+        "loss": repr(trainer.loss),
+        "seed": trainer.args.seed,
+        "epochs": trainer.state.epoch,
+    }
+
+
+def _environment() -> dict[str, str]:
+    from importlib.metadata import version
+
+    libraries = {name: version(name) for name in ("torch", "transformers", "sentence-transformers")}
+    return {"python": platform.python_version(), "machine": platform.machine(), **libraries}

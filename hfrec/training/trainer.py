@@ -1,0 +1,101 @@
+"""RecTrainer: `transformers.Trainer` over histories, judged by exact ranking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from hfrec.data.collator import HistoryWindows
+from hfrec.data.histories import Targets
+from hfrec.data.splits import Splits
+from hfrec.data.statistics import Statistics
+from hfrec.evaluation.evaluator import evaluate
+from hfrec.evaluation.slices import target_slices
+from hfrec.items.table import ItemTable
+from hfrec.models.modeling import RecModel
+from hfrec.training.arguments import RecTrainingArguments
+
+
+class RecTrainer(Trainer):
+    """Trains a `RecModel` on the training part of `splits`; validation NDCG@10 chooses the checkpoint.
+
+    The model gets a row of its id table for each item that has a training event, the catalogue and the counts of the
+    training part. `items` and `splits` are data: checkpoints hold the weights and the processor alone.
+
+    Args:
+        model: a fresh or a trained model.
+        args: how to train.
+        splits: the cut log.
+        items: the catalogue and its vectors.
+        loss: of `hfrec.losses`; by default the one that `args` names.
+    """
+
+    def __init__(
+        self,
+        model: RecModel,
+        args: RecTrainingArguments,
+        *,
+        splits: Splits,
+        items: ItemTable,
+        loss: Callable[..., Any] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+    ) -> None:
+        catalog = items.catalog
+        train = splits.train_histories(catalog)
+        model.grow_item_ids(catalog.ids(np.unique(train.rows)))
+        model.attach(items, Statistics.count(train, catalog.num_rows))
+        windows = HistoryWindows(train, model.config.max_history)
+        stops = [EarlyStoppingCallback(args.patience)] if args.patience and args.load_best_model_at_end else []
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=windows,
+            eval_dataset=splits.targets("validation", catalog),
+            data_collator=model.processor.collator(windows),
+            callbacks=[*stops, *(callbacks or [])],
+        )
+        self.splits, self.train_histories = splits, train
+        self.loss = loss or args.make_loss()
+        self.model_accepts_loss_kwargs = True
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The loss goes along as an argument: a module as an attribute would end up in the checkpoint."""
+        return super().compute_loss(model, {**inputs, "loss": self.loss}, *args, **kwargs)
+
+    def evaluate(
+        self, eval_dataset: Targets | None = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Exact metrics of a fixed sample of at most `args.validation_targets` targets, `eval_ndcg@10` first."""
+        targets = (eval_dataset or self.eval_dataset).sample(self.args.validation_targets, self.args.data_seed or 0)
+        started = time.perf_counter()
+        judged = evaluate(self.model, targets, batch_size=self.args.per_device_eval_batch_size)
+        figures = {f"{metric_key_prefix}_{name}": value for name, value in judged.metrics()["all"].items()}
+        figures[f"{metric_key_prefix}_seconds"] = time.perf_counter() - started
+        self.log(figures)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
+        return figures
+
+    def slices(self, targets: Targets, part: str) -> dict[str, np.ndarray]:
+        """The slices of `targets`, told by the training part (see `target_slices`)."""
+        catalog = self.model.catalog
+        held_out = self.splits.held_out.get(part)
+        cold_items = None if held_out is None else catalog.rows(held_out)
+        return target_slices(targets, self.train_histories, catalog, cold_items)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the loadable folder, catalogue included; a checkpoint holds weights and processor alone."""
+        if self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            self.accelerator.unwrap_model(self.model).save_pretrained(folder, catalog=not _internal_call)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler:
+        generator = torch.Generator().manual_seed(self.args.data_seed or self.args.seed)
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthGroupedSampler(batch, lengths=self.train_dataset.lengths, generator=generator)

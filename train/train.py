@@ -1,0 +1,9 @@
+"""Train a recommender: `accelerate launch train/train.py --config configs/demo.yaml --training.num_train_epochs 3`."""
+
+from __future__ import annotations
+
+import hfrec
+from hfrec.cli import build_run_parser
+
+if __name__ == "__main__":
+    hfrec.run_training(build_run_parser().parse_args())
