@@ -40,7 +40,7 @@ _EXPORTS = {
     "train_clip": "hfrec.training.contrastive",
 }
 
-__all__ = sorted([*_EXPORTS, "losses"])  # noqa: PLE0604
+__all__ = sorted([*_EXPORTS, "losses"])
 
 
 def __getattr__(name: str) -> Any:

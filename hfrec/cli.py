@@ -158,7 +158,10 @@ def _recommend(arguments: argparse.Namespace) -> None:
             print(f"    took  {item_id}  {title or ''}")
         for rank, item in enumerate(found, start=1):
             print(f"    {rank:>3}.  {item.item_id}  {item.title or ''}  ({item.score:.3f})")
-        sheet += [(f"{name}: history", known[-arguments.k :]), (f"{name}: recommended", [one.item_id for one in found])]
+        sheet += [
+            (f"{name}: history", known[-arguments.k :]),
+            (f"{name}: recommended", [one.item_id for one in found]),
+        ]
     _draw(recommender, sheet, arguments.sheet)
 
 

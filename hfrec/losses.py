@@ -63,7 +63,7 @@ class SampledSoftmax:
                 "Lower it, or use `FullSoftmax`."
             )
         drawn = torch.randperm(num_items, device=labels.device)[: self.num_negatives]
-        rows, counts = torch.unique(torch.cat([labels, candidates.rows[drawn]]), return_counts=True)
+        rows = torch.unique(torch.cat([labels, candidates.rows[drawn]]))
         logits = (states @ candidates.embed(rows).T).float()
         if self.logq:
             # A label is here for certain because it is one; the uniform share is what any item has.

@@ -1,4 +1,4 @@
-"""Train a small CLIP on the captions of a shop: `python train/pretrain_clip.py --config configs/demo_clip.yaml`."""
+"""Train a small CLIP on the captions of a shop, for the demo: it sees without the Hub."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from hfrec.cli import build_clip_parser
 
 if __name__ == "__main__":
     config = build_clip_parser().parse_args()
-    output, settings = Path(config.output), f"seed {config.seed}, {config.num_items} items, {config.steps} steps\n"
+    output, settings = (
+        Path(config.output),
+        f"seed {config.seed}, {config.num_items} items, {config.steps} steps\n",
+    )
     made = output / "settings.txt"
     if made.exists() and made.read_text() == settings:
         print(f"{output} is there already: {settings}", end="")

@@ -1,4 +1,4 @@
-"""Train a recommender: `accelerate launch train/train.py --config configs/demo.yaml --training.num_train_epochs 3`."""
+"""Train a recommender: `accelerate launch train/train.py --config configs/demo.yaml`, with dotted overrides."""
 
 from __future__ import annotations
 

@@ -58,9 +58,7 @@ class _Pen:
         self.draw.pieslice(_box(left, top, right, bottom), 180, 360, fill=255)
 
     def line(self, *points: Point, width: float = 3) -> None:
-        self.draw.line(
-            [(x * _UNIT, y * _UNIT) for x, y in points], fill=255, width=round(width * _UNIT), joint="curve"
-        )
+        self.draw.line([(x * _UNIT, y * _UNIT) for x, y in points], fill=255, width=round(width * _UNIT), joint="curve")
 
 
 def _box(left: float, top: float, right: float, bottom: float) -> list[float]:

@@ -73,9 +73,7 @@ class Splits:
         """
         test_cold = self.held_out.get(TEST, [])
         returned = pl.col(_PART).is_in([VALIDATION, WITHHELD]) & ~pl.col(ITEM_ID).is_in(test_cold)
-        events = self.events.with_columns(
-            pl.when(returned).then(pl.lit(TRAIN)).otherwise(pl.col(_PART)).alias(_PART)
-        )
+        events = self.events.with_columns(pl.when(returned).then(pl.lit(TRAIN)).otherwise(pl.col(_PART)).alias(_PART))
         protocol = f"{self.protocol}, validation returned"
         held_out = {part: ids for part, ids in self.held_out.items() if part == TEST}
         return Splits(events, protocol, _report(events), held_out)

@@ -108,9 +108,7 @@ class Shop:
             paths.append(None if picture is None else f"images/{item_id}.png")
             if picture is not None:
                 (folder / f"images/{item_id}.png").write_bytes(picture)
-        _write_table(
-            self.items.with_columns(pl.Series(IMAGE, paths, dtype=pl.String)), folder / "items.parquet"
-        )
+        _write_table(self.items.with_columns(pl.Series(IMAGE, paths, dtype=pl.String)), folder / "items.parquet")
         _write_table(self.interactions, folder / "interactions.parquet")
         return folder
 
@@ -128,9 +126,7 @@ def make_shop(seed: int = 0, num_items: int = 600, num_users: int = 2000) -> Sho
         raise ValueError(f"`num_items` must be at least 20, got {num_items}.")
     if num_users < 0:
         raise ValueError(f"`num_users` must be at least 0, got {num_users}.")
-    item_rng, picture_rng, user_rng = (
-        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3)
-    )
+    item_rng, picture_rng, user_rng = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3))
     codes = {name: item_rng.integers(0, len(values), num_items) for name, values in _ATTRIBUTES.items()}
     available_from = _first_days(num_items, item_rng)
     items, attributes = _items(codes, available_from, item_rng, picture_rng)
@@ -176,9 +172,7 @@ def _items(
     """The items and their attributes, in the order of ids that say nothing about either."""
     num_items = len(available_from)
     shares = np.array([share for *_, share in _PROVIDERS])
-    providers = [
-        _PROVIDERS[choice] for choice in rng.choice(len(_PROVIDERS), num_items, p=shares / shares.sum())
-    ]
+    providers = [_PROVIDERS[choice] for choice in rng.choice(len(_PROVIDERS), num_items, p=shares / shares.sum())]
     has_picture, has_description = (
         rng.random(num_items) >= _NO_IMAGE,
         rng.random(num_items) >= _NO_DESCRIPTION,
@@ -200,8 +194,7 @@ def _items(
         for row in range(num_items)
     ]
     typical = [
-        _KIND_PRICES[kind] * _STYLE_PRICES[style]
-        for kind, style in zip(names["kind"], names["style"], strict=True)
+        _KIND_PRICES[kind] * _STYLE_PRICES[style] for kind, style in zip(names["kind"], names["style"], strict=True)
     ]
     ids = [f"sku-{row + 1:04d}" for row in range(num_items)]
     items = pl.DataFrame(

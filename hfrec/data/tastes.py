@@ -161,9 +161,7 @@ def simulate_visits(tastes: Tastes, period: tuple[int, int], rng: np.random.Gene
         items[now] = (utility + rng.gumbel(size=utility.shape)).argmax(1)
         seen[users[now], items[now]] = True
 
-    spread = (tastes.affinity - tastes.affinity.mean(1, keepdims=True)) / tastes.affinity.std(
-        1, keepdims=True
-    )
+    spread = (tastes.affinity - tastes.affinity.mean(1, keepdims=True)) / tastes.affinity.std(1, keepdims=True)
     bought = 1 / (1 + np.exp(3.4 - 0.7 * spread[active, items]))
     luck = rng.random(len(users))
     types = np.where(luck < bought, 2, np.where(luck < bought + 0.28, 1, 0))

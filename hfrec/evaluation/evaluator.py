@@ -217,9 +217,7 @@ def format_table(
         raise ValueError("`results` must hold at least one model, got none.")
     known = {metric for one in figures.values() for of_slice in one.values() for metric in of_slice}
     if not metrics or not known.issuperset(metrics):
-        raise ValueError(
-            f"`metrics` must be among {sorted(known)}, got {tuple(metrics)}. Set `ks` of `evaluate`."
-        )
+        raise ValueError(f"`metrics` must be among {sorted(known)}, got {tuple(metrics)}. Set `ks` of `evaluate`.")
     if slices is None:
         slices = list(dict.fromkeys(slice for one in figures.values() for slice in one))
     heads, columns = [], []

@@ -46,9 +46,7 @@ class VectorCache:
         self._last_write = time.monotonic()
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "fingerprint.json").write_text(
-                json.dumps(fingerprint, indent=2, ensure_ascii=False)
-            )
+            (self.folder / "fingerprint.json").write_text(json.dumps(fingerprint, indent=2, ensure_ascii=False))
             self._remove_leftovers(self.folder)
 
     def read(self, wanted: set[bytes]) -> Iterator[tuple[list[bytes], np.ndarray]]:

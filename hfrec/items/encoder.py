@@ -65,9 +65,7 @@ class ItemEncoder:
         max_text_tokens: int = 128,
     ) -> None:
         given = dict(zip(MODALITIES, (text, image, audio, video), strict=True))
-        self.names: dict[str, str] = {
-            modality: str(name) for modality, name in given.items() if name is not None
-        }
+        self.names: dict[str, str] = {modality: str(name) for modality, name in given.items() if name is not None}
         if not self.names:
             raise ValueError(f"`ItemEncoder` needs an encoder for at least one of {', '.join(MODALITIES)}.")
         unknown = sorted(set(revisions or {}) - set(self.names))
@@ -194,10 +192,10 @@ class ItemEncoder:
             raise DataError(f"No item could be encoded:\n{self.report}")
         fingerprint = {modality: self._fingerprint(modality) for modality in vectors}
         padded = {
-            modality: torch.cat([value.new_zeros(1, value.shape[1]), value])
-            for modality, value in vectors.items()
+            modality: torch.cat([value.new_zeros(1, value.shape[1]), value]) for modality, value in vectors.items()
         }
-        masks = {modality: torch.cat([value.new_zeros(1), value]) for modality, value in present.items()}
+        padding = torch.zeros(1, dtype=torch.bool)
+        masks = {modality: torch.cat([padding, present[modality]]) for modality in vectors}
         return ItemTable.from_arrays(catalog, padded, masks, fingerprint)
 
     def encode_rows(
@@ -213,14 +211,12 @@ class ItemEncoder:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Vectors `(A, F)` in `dtype` and masks `(A,)` by modality, of A items given as columns of cells.
 
-        A modality of which nothing is given or readable is not in the result. `item_ids` (by default 0 … A-1)
-        are for messages.
+        A modality that is not given is in neither; one of which nothing could be read has a mask alone.
+        `item_ids` (by default 0 … A-1) are for messages.
         """
         columns = dict(zip(MODALITIES, (texts, images, audio, videos), strict=True))
         cells = {name: list(columns[name]) for name in self.names if columns[name] is not None}  # type: ignore[arg-type]
-        lengths = {len(column) for column in cells.values()} | (
-            {len(item_ids)} if item_ids is not None else set()
-        )
+        lengths = {len(column) for column in cells.values()} | ({len(item_ids)} if item_ids is not None else set())
         if len(lengths) > 1:
             raise ValueError(f"All columns must have the same number of items, got {sorted(lengths)}.")
         ids = list(item_ids) if item_ids is not None else list(range(max(lengths, default=0)))
@@ -238,9 +234,7 @@ class ItemEncoder:
         """Vectors `(B, F)` float32 of search texts, with the encoder's query prompt; not centred."""
         tower = self.tower("text")
         prompt = self._source("text").query_prompt()
-        batches = [
-            list(texts[start : start + self.batch_size]) for start in range(0, len(texts), self.batch_size)
-        ]
+        batches = [list(texts[start : start + self.batch_size]) for start in range(0, len(texts), self.batch_size)]
         return torch.from_numpy(np.concatenate([tower.encode(batch, prompt) for batch in batches]))
 
     def _cells(self, catalog: Catalog) -> dict[str, list[Any]]:
@@ -270,9 +264,9 @@ class ItemEncoder:
                     report=self.report,
                     progress=progress,
                 )
+                present[modality] = torch.from_numpy(mask)
                 if found is not None:
                     vectors[modality] = torch.from_numpy(found)
-                    present[modality] = torch.from_numpy(mask)
         return vectors, present
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -316,9 +310,7 @@ class ItemEncoder:
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
             moved = {"text": text, "image": image, "audio": audio, "video": video}
-            names = saved["encoders"] | {
-                name: str(value) for name, value in moved.items() if value is not None
-            }
+            names = saved["encoders"] | {name: str(value) for name, value in moved.items() if value is not None}
             encoder = cls(
                 **names,
                 revisions=saved["revisions"],
@@ -336,7 +328,5 @@ class ItemEncoder:
                 f"No {ENCODER_FILE} in {str(folder)!r}: it was not written by `save_pretrained`."
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise DataError(
-                f"The file {path} is not what `ItemEncoder.save_pretrained` writes: {error}"
-            ) from error
+            raise DataError(f"The file {path} is not what `ItemEncoder.save_pretrained` writes: {error}") from error
         return encoder

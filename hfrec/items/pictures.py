@@ -32,13 +32,9 @@ def resolve_inside(path: str | os.PathLike[str], root: str | Path | None) -> Pat
             no file is there.
     """
     if root is None:
-        raise PictureError(
-            f"The path {str(path)!r} needs a folder to start from: give the catalogue a `root`."
-        )
+        raise PictureError(f"The path {str(path)!r} needs a folder to start from: give the catalogue a `root`.")
     if Path(path).is_absolute():
-        raise PictureError(
-            f"A path must be relative to the catalogue's root {str(root)!r}, got {str(path)!r}."
-        )
+        raise PictureError(f"A path must be relative to the catalogue's root {str(root)!r}, got {str(path)!r}.")
     try:
         folder = Path(root).resolve()
         file = (folder / path).resolve()
@@ -75,8 +71,7 @@ def file_bytes(cell: Any, root: str | Path | None, max_bytes: int = MAX_FILE_BYT
         content = bytes(cell)
     else:
         raise PictureError(
-            "A picture must be bytes, a path, a PIL image or a dict of `bytes` and `path`, "
-            f"got {type(cell).__name__}."
+            f"A picture must be bytes, a path, a PIL image or a dict of `bytes` and `path`, got {type(cell).__name__}."
         )
     if size > max_bytes:
         raise PictureError(f"A file must have at most {max_bytes:,} bytes, got {size:,}.")

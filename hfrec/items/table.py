@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from hfrec.data.catalog import Catalog
 from hfrec.data.schema import DataError
 
 FINGERPRINT_FILE = "fingerprint.json"
+logger = logging.getLogger(__name__)
+
 _CHUNK_ROWS = 65_536
 _DTYPES = {"F16": torch.float16, "F32": torch.float32}
 
@@ -29,6 +32,8 @@ class ItemTable:
 
     A plain object, neither module nor buffer. Vectors may stay memory-mapped; `gather` touches only the
     rows it is asked for. Centre and scale are fitted once, by `from_arrays`, and are never refitted.
+
+    A table without a modality is a catalogue of ids alone: `ItemTable(catalog, {}, {}, {}, {}, {})`.
 
     Attributes:
         catalog: the items, row by row.
@@ -81,9 +86,7 @@ class ItemTable:
             if bool(mask[0]):
                 raise DataError(f"Row 0 of the {modality} vectors is padding and must not be present.")
             if not bool(mask.any()):
-                raise DataError(
-                    f"At least one item must have a {modality} vector, got none. Leave the modality out."
-                )
+                raise DataError(f"At least one item must have a {modality} vector, got none. Leave the modality out.")
             checked[modality], masks[modality] = values, mask
             center[modality], scale[modality] = _center_and_scale(values, mask)
         return cls(catalog, checked, masks, center, scale, copy.deepcopy(dict(fingerprint)))
@@ -108,7 +111,7 @@ class ItemTable:
 
     def __repr__(self) -> str:
         parts = [f"{name}: {size} wide, {self.coverage[name]:.1%}" for name, size in self.sizes.items()]
-        return f"ItemTable({len(self):,} items; {'; '.join(parts)})"
+        return f"ItemTable({len(self):,} items; {'; '.join(parts) or 'ids alone'})"
 
     def gather(
         self, rows: Tensor | np.ndarray, device: torch.device | str | None = None
@@ -124,7 +127,7 @@ class ItemTable:
         """
         index = torch.as_tensor(rows, dtype=torch.long)
         target = torch.device(device) if device is not None else index.device
-        home = next(iter(self.vectors.values())).device
+        home = next((value.device for value in self.vectors.values()), index.device)
         index = index.to(home)
         # On a GPU the check would wait for the device, and an index out of range is an error there anyway.
         if home.type == "cpu" and index.numel():
@@ -160,7 +163,8 @@ class ItemTable:
 
         Args:
             catalog: the catalogue with the A new items at its end.
-            vectors, present: (A, F) and (A,) by modality; the new items miss a modality that is not given.
+            vectors, present: (A, F) and (A,) by modality, as `ItemEncoder.encode_items` gives them; the new
+                items miss a modality that is not given. One that this table lacks is ignored and logged.
 
         Raises:
             DataError: the catalogue does not continue this one; other shapes; a vector that is not finite.
@@ -188,21 +192,21 @@ class ItemTable:
         vectors: Mapping[str, Tensor | np.ndarray],
         present: Mapping[str, Tensor | np.ndarray],
     ) -> ItemTable:
-        """A new table in which the items in `rows` have other vectors (A, F); a modality not given stays.
+        """A new table in which the items in `rows` have other vectors (A, F).
+
+        A modality whose mask is given without vectors goes from these items; one not given at all stays.
 
         Raises:
             DataError: another number of items; other shapes; a vector that is not finite.
         """
         if len(catalog) != len(self.catalog):
-            raise DataError(
-                f"An update must keep the {len(self.catalog)} items, got a catalogue of {len(catalog)}."
-            )
+            raise DataError(f"An update must keep the {len(self.catalog)} items, got a catalogue of {len(catalog)}.")
         index = torch.as_tensor(np.asarray(rows), dtype=torch.long)
         if index.numel() and not 1 <= int(index.min()) <= int(index.max()) <= len(catalog):
             raise DataError(f"Rows to update must be in 1 … {len(catalog)}, got {index.tolist()[:5]}.")
         values, masks = self._fitting(vectors, present, catalog.ids(index.tolist()))
         new_vectors, new_present = dict(self.vectors), dict(self.present)
-        for name in vectors:
+        for name in set(present) & set(self.vectors):
             new_vectors[name] = self.vectors[name].clone()
             new_vectors[name][index] = values[name].to(new_vectors[name].device)
             new_present[name] = self.present[name].clone()
@@ -215,22 +219,23 @@ class ItemTable:
         present: Mapping[str, Tensor | np.ndarray],
         ids: list[Any],
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        unknown = sorted(set(vectors) - set(self.vectors))
-        if unknown or set(vectors) != set(present):
-            raise DataError(
-                f"Vectors and masks must be of this table's modalities {list(self.modalities)}, "
-                f"got {list(vectors)} and {list(present)}."
-            )
+        if not set(vectors) <= set(present):
+            raise DataError(f"Vectors need masks; got vectors {list(vectors)} and masks {list(present)}.")
+        for name in sorted(set(vectors) - set(self.vectors)):
+            # Items may come with pictures into a catalogue that had none: nothing was trained to read them.
+            logger.warning("%s vectors are ignored: the table holds %s only", name, list(self.modalities))
         values, masks = {}, {}
         for name, old in self.vectors.items():
-            if name not in vectors:
-                values[name] = old.new_zeros(len(ids), old.shape[1])
-                masks[name] = torch.zeros(len(ids), dtype=torch.bool)
+            if name in vectors:
+                new = torch.as_tensor(vectors[name]).to(old.dtype)
+                values[name], masks[name] = _checked(name, new, present[name], ids)
+                if new.shape[1] != old.shape[1]:
+                    raise DataError(f"The {name} vectors must be {old.shape[1]} wide, got {new.shape[1]}.")
                 continue
-            new = torch.as_tensor(vectors[name]).to(old.dtype)
-            values[name], masks[name] = _checked(name, new, present[name], ids)
-            if new.shape[1] != old.shape[1]:
-                raise DataError(f"The {name} vectors must be {old.shape[1]} wide, got {new.shape[1]}.")
+            values[name] = torch.zeros(len(ids), old.shape[1], dtype=old.dtype)
+            masks[name] = torch.zeros(len(ids), dtype=torch.bool)
+            if name in present and bool(torch.as_tensor(present[name]).any()):
+                raise DataError(f"Items that have {name} need {name} vectors, got a mask alone.")
         return values, masks
 
     def save(self, folder: str | Path) -> None:
@@ -250,9 +255,7 @@ class ItemTable:
         content = {
             "modalities": list(self.modalities),
             "encoders": self.fingerprint,
-            "centering": {
-                name: _centering_hash(self.center[name], self.scale[name]) for name in self.modalities
-            },
+            "centering": {name: _centering_hash(self.center[name], self.scale[name]) for name in self.modalities},
             "items": _ids_hash(self.catalog),
         }
         half_written = folder / (FINGERPRINT_FILE + ".half-written")
@@ -260,9 +263,7 @@ class ItemTable:
         os.replace(half_written, folder / FINGERPRINT_FILE)
 
     @classmethod
-    def load(
-        cls, folder: str | Path, catalog: Catalog, fingerprint: Mapping[str, Any] | None = None
-    ) -> ItemTable:
+    def load(cls, folder: str | Path, catalog: Catalog, fingerprint: Mapping[str, Any] | None = None) -> ItemTable:
         """The table that `save` wrote, memory-mapped; shapes are read from the headers before anything else.
 
         Args:
@@ -303,9 +304,7 @@ class ItemTable:
             file = folder / f"{name}.safetensors"
             vectors[name], present[name], center[name], scale[name] = _read_modality(file, catalog.num_rows)
             if centering.get(name) != _centering_hash(center[name], scale[name]):
-                raise DataError(
-                    f"The centring in {file} is not the one of {path}: the files are of two tables."
-                )
+                raise DataError(f"The centring in {file} is not the one of {path}: the files are of two tables.")
         return cls(catalog, vectors, present, center, scale, encoders)
 
 
@@ -318,9 +317,7 @@ def _checked(
     if values.dtype not in _DTYPES.values():
         raise DataError(f"The {modality} vectors must be float16 or float32, got {values.dtype}.")
     if mask.shape != (len(ids),) or mask.dtype != torch.bool:
-        raise DataError(
-            f"The {modality} mask must be ({len(ids)},) bool, got {tuple(mask.shape)} {mask.dtype}."
-        )
+        raise DataError(f"The {modality} mask must be ({len(ids)},) bool, got {tuple(mask.shape)} {mask.dtype}.")
     bad = mask & ~torch.isfinite(values).all(1)
     if bool(bad.any()):
         item_id = ids[int(bad.int().argmax())]

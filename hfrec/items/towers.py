@@ -63,9 +63,7 @@ class Tower:
 
     def _on_device(self, features: Any) -> dict[str, Any]:
         device = next(self.model.parameters()).device
-        return {
-            name: value.to(device) if isinstance(value, Tensor) else value for name, value in features.items()
-        }
+        return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in features.items()}
 
 
 class SentenceTower(Tower):
@@ -73,9 +71,7 @@ class SentenceTower(Tower):
 
     def preprocess(self, inputs: list[Any], prompt: str | None = None) -> dict[str, Any]:
         chosen = self.spec.prompt if prompt is None else prompt
-        return self._on_device(
-            self.model.preprocess(inputs, prompt=chosen if self.modality == "text" else None)
-        )
+        return self._on_device(self.model.preprocess(inputs, prompt=chosen if self.modality == "text" else None))
 
     def forward(self, features: dict[str, Any]) -> Tensor:
         return self.model(features)["sentence_embedding"]
@@ -98,9 +94,7 @@ class TextTower(Tower):
     def preprocess(self, inputs: list[Any], prompt: str | None = None) -> dict[str, Any]:
         chosen = self.spec.prompt if prompt is None else prompt
         texts = [chosen + text for text in inputs]
-        features = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
-        )
+        features = self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
         return self._on_device(features)
 
     def forward(self, features: dict[str, Any]) -> Tensor:
@@ -249,9 +243,7 @@ def _open(modality: str, cell: Any, root: Path | None) -> Any:
         cell = cell.get("path")
     if isinstance(cell, str | Path):
         return str(resolve_inside(cell, root))
-    raise PictureError(
-        f"The {modality} must be a path or a dict of `array` and its rate, got {type(cell).__name__}."
-    )
+    raise PictureError(f"The {modality} must be a path or a dict of `array` and its rate, got {type(cell).__name__}.")
 
 
 class TowerPool:

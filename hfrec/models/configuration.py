@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, GPT2Config, PreTrainedConfig
@@ -32,7 +32,7 @@ class RecConfig(PreTrainedConfig):
     """
 
     model_type = "hfrec"
-    sub_configs = {"backbone_config": AutoConfig}
+    sub_configs: ClassVar[dict[str, Any]] = {"backbone_config": AutoConfig}
 
     modalities: dict[str, int] | None = None
     hidden_size: int | None = None

@@ -161,10 +161,8 @@ class RecModel(PreTrainedModel):
         if not bool(valid.any()):
             # Attached to the graph all the same, or the other processes wait for its gradients for ever.
             return RecOutput(loss=states.sum() * 0.0, states=states)
-        items = self._attached()
-        live = torch.arange(1, items.catalog.num_rows, device=rows.device)
         weights = None if label_weights is None else label_weights[valid]
-        candidates = Candidates(self.embed_items, live)
+        candidates = Candidates(self.embed_items, self._known_rows(rows.device))
         total = loss(self._scaled(states[valid]), labels[valid], weights, candidates)
         return RecOutput(loss=total / num_items_in_batch, states=states)
 
@@ -195,7 +193,11 @@ class RecModel(PreTrainedModel):
         return top_rows(self, histories, k, exclude, items)
 
     def _states(
-        self, rows: Tensor, attention_mask: Tensor, gaps: Tensor | None = None, event_types: Tensor | None = None
+        self,
+        rows: Tensor,
+        attention_mask: Tensor,
+        gaps: Tensor | None = None,
+        event_types: Tensor | None = None,
     ) -> Tensor:
         vectors = self.item_tower(rows, self._attached(), self._id_rows_on(rows.device))
         is_start = ((rows == 0) & (attention_mask > 0)).unsqueeze(-1)
@@ -233,6 +235,11 @@ class RecModel(PreTrainedModel):
                 "that was saved with its catalogue."
             )
         return self.items
+
+    def _known_rows(self, device: torch.device) -> Tensor:
+        """Rows with training events. An item that came later is no negative: it would be learned never to be chosen."""
+        assert self.statistics is not None
+        return torch.from_numpy(np.flatnonzero(self.statistics.popularity > 0)).to(device)
 
     def _id_rows_on(self, device: torch.device) -> Tensor:
         assert self._id_rows is not None

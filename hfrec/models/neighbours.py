@@ -23,9 +23,7 @@ class TextNeighbours(Baseline):
 
     def _scores(self, histories: Histories) -> np.ndarray:
         assert self.text_index is not None
-        weights = recency_weights(
-            histories, self.catalog.num_rows, self.settings["decay"], self.settings["window"]
-        )
+        weights = recency_weights(histories, self.catalog.num_rows, self.settings["decay"], self.settings["window"])
         words = self.text_index.vectors
         return (weights @ words @ words.T).toarray().astype(np.float32)
 
@@ -37,9 +35,7 @@ class VectorNeighbours(Baseline):
     defaults: ClassVar[dict[str, Any]] = {"decay": 0.7, "window": 10}
 
     def _scores(self, histories: Histories) -> np.ndarray:
-        weights = recency_weights(
-            histories, self.catalog.num_rows, self.settings["decay"], self.settings["window"]
-        )
+        weights = recency_weights(histories, self.catalog.num_rows, self.settings["decay"], self.settings["window"])
         scores = np.zeros((len(histories), self.catalog.num_rows), np.float32)
         for vectors in unit_vectors(self.items).values():
             scores += (weights @ vectors).astype(np.float32) @ vectors.T

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import BatchFeature, FeatureExtractionMixin
 
@@ -20,10 +20,14 @@ class RecProcessor(FeatureExtractionMixin):
         item_ids: the items that have a row in the model's id table, in the order of its rows.
     """
 
-    model_input_names = ["rows", "attention_mask", "gaps", "event_types"]
+    model_input_names: ClassVar[list[str]] = ["rows", "attention_mask", "gaps", "event_types"]
 
     def __init__(
-        self, max_history: int = 50, event_types: Sequence[str] = (), item_ids: Sequence[Any] = (), **kwargs: Any
+        self,
+        max_history: int = 50,
+        event_types: Sequence[str] = (),
+        item_ids: Sequence[Any] = (),
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.max_history = max_history

@@ -31,7 +31,11 @@ class Scores(Protocol):
 
 
 def top_rows(
-    model: Scores, histories: Histories, k: int, exclude: Histories | None = None, items: np.ndarray | None = None
+    model: Scores,
+    histories: Histories,
+    k: int,
+    exclude: Histories | None = None,
+    items: np.ndarray | None = None,
 ) -> TopK:
     """The `k` best of `items` (by default of all) for each history, in chunks of scores.
 

@@ -43,7 +43,11 @@ def read_histories(path: str | Path) -> Iterator[dict[str, Any]]:
 
 
 def recommend_table(
-    recommender: Recommender, histories: Iterable[dict[str, Any]], out: str | Path, k: int = 10, batch_size: int = 1024
+    recommender: Recommender,
+    histories: Iterable[dict[str, Any]],
+    out: str | Path,
+    k: int = 10,
+    batch_size: int = 1024,
 ) -> dict[str, int]:
     """Write `user_id, rank` (1 is best)`, item_id, score` for each history to the Parquet file `out`.
 

@@ -165,7 +165,11 @@ class Recommender:
                 raise DataError(f"Candidates must be in the catalogue; {candidates[int(rows.argmin())]!r} is not.")
         if filter is not None:
             frame = self.catalog.frame
-            kept = filter(frame) if callable(filter) and not isinstance(filter, pl.Expr) else frame.select(filter).to_series()
+            kept = (
+                filter(frame)
+                if callable(filter) and not isinstance(filter, pl.Expr)
+                else frame.select(filter).to_series()
+            )
             rows = np.intersect1d(rows, kept.fill_null(False).arg_true().to_numpy() + 1)
         return np.setdiff1d(rows, self.catalog.removed_rows)
 

@@ -75,21 +75,15 @@ def train_clip(
     pictures, texts = _pairs(catalog)
     tokenizer = train_tokenizer(texts, vocab_size)
     image_processor = _image_processor(image_size)
-    pixels = image_processor(pictures, do_rescale=False, do_normalize=False, return_tensors="pt")[
-        "pixel_values"
-    ]
+    pixels = image_processor(pictures, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"]
     pixels = pixels.to(torch.uint8)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _tiny_clip(tokenizer, image_size, patch_size, hidden_size, num_layers, projection_size).to(
-            device
-        )
+        model = _tiny_clip(tokenizer, image_size, patch_size, hidden_size, num_layers, projection_size).to(device)
         losses = _fit(model, pixels, texts, tokenizer, image_processor, steps, batch_size, learning_rate)
     seconds = round(time.monotonic() - started, 1)
-    logger.info(
-        "CLIP: %d pairs, %d steps, loss %.2f to %.2f, %s s", len(texts), steps, losses[0], losses[-1], seconds
-    )
+    logger.info("CLIP: %d pairs, %d steps, loss %.2f to %.2f, %s s", len(texts), steps, losses[0], losses[-1], seconds)
     log = {"pairs": len(texts), "steps": steps, "seconds": seconds, "seed": seed, "loss": losses}
     return _save(model, tokenizer, image_processor, log, Path(output_dir))
 
@@ -128,9 +122,7 @@ def _check_sizes(image_size: int, patch_size: int, hidden_size: int, steps: int,
     if hidden_size % 32:
         raise ValueError(f"`hidden_size` must be a multiple of 32, got {hidden_size}.")
     if steps < 1 or batch_size < 2:
-        raise ValueError(
-            f"`steps` must be at least 1 and `batch_size` at least 2, got {steps} and {batch_size}."
-        )
+        raise ValueError(f"`steps` must be at least 1 and `batch_size` at least 2, got {steps} and {batch_size}.")
 
 
 def _pairs(catalog: Catalog) -> tuple[list[Image.Image], list[str]]:
@@ -198,10 +190,33 @@ def _tiny_clip(
     }
     config = CLIPConfig(text_config=text_config, vision_config=vision_config, projection_dim=projection_size)
     model = CLIPModel(config)
-    positions = model.vision_model.embeddings.position_embedding.weight
+    embeddings = model.vision_model.embeddings
     with torch.no_grad():
-        positions[1:] = _grid_waves(image_size // patch_size, hidden_size)
+        embeddings.position_embedding.weight[1:] = _grid_waves(image_size // patch_size, hidden_size)
+        waves = _patch_waves(patch_size, hidden_size)
+        embeddings.patch_embedding.weight[: len(waves)] = waves
     return model
+
+
+def _patch_waves(side: int, width: int) -> torch.Tensor:
+    """The slowest cosines of a patch `(at most width, 3, side, side)`, of its brightness first, then of its colour.
+
+    Noise would let the flat colour of a patch drown its texture; so each wave weighs the more the faster it is.
+    """
+    place = (torch.arange(side) + 0.5) / side
+    cosines = [torch.cos(math.pi * pace * place) for pace in range(side)]
+    colours = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [0.5, 0.5, -1.0]])
+    chosen = sorted(
+        (down + right + 3 * (colour > 0), colour, down, right)
+        for colour in range(3)
+        for down in range(side)
+        for right in range(side)
+    )[:width]
+    waves = []
+    for _, colour, down, right in chosen:
+        wave = colours[colour][:, None, None] * torch.outer(cosines[down], cosines[right])
+        waves.append(wave / wave.norm() * (0.3 + 0.3 * (down + right)))
+    return torch.stack(waves)
 
 
 def _grid_waves(side: int, width: int) -> torch.Tensor:

@@ -138,7 +138,10 @@ def run_training(config: Any) -> dict[str, Any]:
     seconds["evaluate"] = time.perf_counter() - started
     results = {**_described(data, splits, judged, seconds), "chosen": chosen, "model": _model_facts(trainer)}
     if arguments.should_save:
-        documents = {"results.json": json.dumps(results, indent=2, ensure_ascii=False), "README.md": render_card(results)}
+        documents = {
+            "results.json": json.dumps(results, indent=2, ensure_ascii=False),
+            "README.md": render_card(results),
+        }
         write_documents(arguments.output_dir, documents)
         print(summary(results, arguments.output_dir))
     return results
@@ -189,7 +192,10 @@ def judge(model: RecModel, trainer: RecTrainer, data: DataConfig) -> tuple[dict[
     baselines = fit_baselines(trainer.train_histories, items, trainer.eval_dataset)
     judged = {"hfrec": evaluate(model, targets, slices=slices)}
     judged |= {name: evaluate(baseline, targets, slices=slices) for name, baseline in baselines.items()}
-    chosen: dict[str, Any] = {"validation ndcg@10": trainer.state.best_metric, "step": trainer.state.best_global_step}
+    chosen: dict[str, Any] = {
+        "validation ndcg@10": trainer.state.best_metric,
+        "step": trainer.state.best_global_step,
+    }
     if "counting + α·TF-IDF" in baselines:
         chosen["alpha"] = baselines["counting + α·TF-IDF"].settings["alpha"]
     return judged, chosen
@@ -212,7 +218,9 @@ def summary(results: dict[str, Any], folder: str | Path) -> str:
     table = format_table({"hfrec": results["test"], **results["baselines"]})
     lines = [f"\n{results['dataset']}, {results['split']}, {results['candidates']} candidates\n", table]
     for name, slices in results["intervals"].items():
-        said = [f"{slice} {one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]" for slice, one in slices.items()]
+        said = [
+            f"{slice} {one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]" for slice, one in slices.items()
+        ]
         lines.append(f"hfrec - {name}, NDCG@10: {', '.join(said)}")
     lines += ["", *(f"{Path(folder) / name}" for name in ("results.json", "README.md"))]
     return "\n".join(lines)

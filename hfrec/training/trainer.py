@@ -70,7 +70,10 @@ class RecTrainer(Trainer):
         return super().compute_loss(model, {**inputs, "loss": self.loss}, *args, **kwargs)
 
     def evaluate(
-        self, eval_dataset: Targets | None = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+        self,
+        eval_dataset: Targets | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Exact metrics of a fixed sample of at most `args.validation_targets` targets, `eval_ndcg@10` first."""
         targets = (eval_dataset or self.eval_dataset).sample(self.args.validation_targets, self.args.data_seed or 0)

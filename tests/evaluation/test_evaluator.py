@@ -127,9 +127,7 @@ def test_saved_lists_hold_real_ids(tmp_path: Path) -> None:
     assert lists["user_id"].unique().to_list() == [targets.user_ids[targets.users[4]]]
     assert lists["target_item_id"].unique().to_list() == [f"i{targets.rows[4]}"]
     assert lists["rank"].to_list() == list(range(len(lists)))
-    assert lists.filter(pl.col("item_id") == pl.col("target_item_id"))["rank"].to_list() == [
-        evaluation.ranks[4]
-    ]
+    assert lists.filter(pl.col("item_id") == pl.col("target_item_id"))["rank"].to_list() == [evaluation.ranks[4]]
     other = Targets(targets.sequences, targets.users[:3], targets.positions[:3], targets.candidates)
     with pytest.raises(ValueError, match="`targets` must be those that were evaluated"):
         evaluation.save_lists(tmp_path / "other.parquet", other, catalog)
@@ -156,9 +154,7 @@ def test_metrics_are_means_over_each_slice() -> None:
     for name, chosen in evaluation.slices.items():
         hits = evaluation.ranks[chosen] < 10
         assert figures[name]["hr@10"] == hits.mean()
-        assert figures[name]["ndcg@10"] == pytest.approx(
-            (hits / np.log2(evaluation.ranks[chosen] + 2)).mean()
-        )
+        assert figures[name]["ndcg@10"] == pytest.approx((hits / np.log2(evaluation.ranks[chosen] + 2)).mean())
         assert figures[name]["targets"] == chosen.sum()
         assert figures[name]["users"] == len(set(evaluation.users[chosen].tolist()))
         assert np.mean(evaluation.values("mrr@5", name)) == figures[name]["mrr@5"]
@@ -171,9 +167,7 @@ def test_metrics_are_means_over_each_slice() -> None:
 def test_a_target_that_is_no_candidate_is_named() -> None:
     targets, _, _ = world()
     row = targets.rows[5]
-    fewer = Targets(
-        targets.sequences, targets.users, targets.positions, targets.candidates[targets.candidates != row]
-    )
+    fewer = Targets(targets.sequences, targets.users, targets.positions, targets.candidates[targets.candidates != row])
     with pytest.raises(ValueError, match=f"row {row} of the user 'u"):
         evaluate(Nearest(), fewer)
 
@@ -243,9 +237,7 @@ def test_table_marks_the_best_and_says_what_is_too_few() -> None:
 
 def test_table_reads_evaluations() -> None:
     one = evaluated()
-    table = format_table(
-        {"one": one, "two": evaluated(1)}, slices=["all", "new_user"], metrics=["coverage@10"]
-    )
+    table = format_table({"one": one, "two": evaluated(1)}, slices=["all", "new_user"], metrics=["coverage@10"])
     assert "new_user (81 users: too few)" in table
     assert f"{one.metrics()['all']['coverage@10']:.4f}" in table.splitlines()[2]
 

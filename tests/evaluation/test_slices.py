@@ -23,9 +23,7 @@ TARGETS = Targets(SEQUENCES, np.array([0, 0, 1, 2, 2]), np.array([1, 2, 1, 1, 0]
 
 def catalog(languages: list[str | None] | None = None) -> Catalog:
     frame = pl.DataFrame({"item_id": list(range(10))})
-    return Catalog.from_frame(
-        frame if languages is None else frame.with_columns(language=pl.Series(languages))
-    )
+    return Catalog.from_frame(frame if languages is None else frame.with_columns(language=pl.Series(languages)))
 
 
 def chosen(slices: dict[str, np.ndarray]) -> dict[str, list[int]]:

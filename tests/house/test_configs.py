@@ -57,9 +57,7 @@ def with_misspelt_key(text: str, section: str | None) -> str:
     """`text` with a key that no parser knows, in `section` or at the root."""
     if section is None:
         return f"{text.rstrip()}\n{MISSPELT}: 1\n"
-    head, indent, tail = re.split(
-        rf"(?<=^{section}:)[^\n]*\n(?:[ ]*#[^\n]*\n|\n)*([ ]+)", text, maxsplit=1, flags=re.M
-    )
+    head, indent, tail = re.split(rf"(?<=^{section}:)[^\n]*\n(?:[ ]*#[^\n]*\n|\n)*([ ]+)", text, maxsplit=1, flags=re.M)
     return f"{head}\n{indent}{MISSPELT}: 1\n{indent}{tail}"
 
 
@@ -80,9 +78,7 @@ def test_header_is_complete(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_config_parses_and_a_misspelt_key_is_named(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_config_parses_and_a_misspelt_key_is_named(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     text = path.read_text(encoding="utf-8")
     name = parser_name(header_of(text).get("command", ""))

@@ -137,9 +137,7 @@ def house_violations(root: Path) -> list[str]:
         name = path.relative_to(root)
         room = "" if name == Path("hfrec/__init__.py") else name.parts[1].removesuffix(".py")
         if room and room not in FLOORS:
-            violations.append(
-                f"{name}:1: `{room}` has no floor; give it one in FLOORS and in CONTRIBUTING.md"
-            )
+            violations.append(f"{name}:1: `{room}` has no floor; give it one in FLOORS and in CONTRIBUTING.md")
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(name))
         for found in imports_of(tree, package=name.parent.parts):
@@ -306,6 +304,4 @@ def test_checker_catches_a_breach(tmp_path: Path, path: str, source: str, line: 
 def test_checker_holds_scripts_to_public_names(tmp_path: Path, source: str, line: int | None) -> None:
     _write(tmp_path, "train/train.py", source)
     violations = script_violations(tmp_path, frozenset({"RecModel"}))
-    assert [violation.split(": ")[0] for violation in violations] == (
-        [f"train/train.py:{line}"] if line else []
-    )
+    assert [violation.split(": ")[0] for violation in violations] == ([f"train/train.py:{line}"] if line else [])

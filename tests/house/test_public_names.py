@@ -34,6 +34,7 @@ PUBLIC_NAMES = [
     "evaluate",
     "load_interactions",
     "losses",
+    "make_captions",
     "make_shop",
     "run_training",
     "split_by_time",

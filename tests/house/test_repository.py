@@ -19,9 +19,7 @@ REGISTRY_HOST = re.compile(
     re.IGNORECASE,
 )
 GRAB_BAGS = frozenset({"utils", "util", "common", "helpers", "helper", "base", "misc"})
-PICKLERS = frozenset(
-    {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "jsonpickle", "marshal", "shelve"}
-)
+PICKLERS = frozenset({"pickle", "cPickle", "cloudpickle", "dill", "joblib", "jsonpickle", "marshal", "shelve"})
 MAX_LINES = {"hfrec": 400, "train": 120}
 
 
@@ -44,9 +42,7 @@ def repository_files() -> list[Path]:
     )
     if listing.returncode != 0:
         pytest.skip(f"not a git checkout: {listing.stderr.strip()}")
-    return [
-        ROOT / name for name in sorted(set(listing.stdout.split("\0"))) if name and (ROOT / name).is_file()
-    ]
+    return [ROOT / name for name in sorted(set(listing.stdout.split("\0"))) if name and (ROOT / name).is_file()]
 
 
 def foreign_addresses(path: Path) -> Iterator[str]:
@@ -120,8 +116,7 @@ def test_no_file_is_a_grab_bag() -> None:
 @pytest.mark.parametrize("folder", MAX_LINES)
 def test_files_are_the_size_of_a_thought(folder: str) -> None:
     lengths = {
-        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
-        for path in source_files(folder)
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in source_files(folder)
     }
     assert {name: length for name, length in lengths.items() if length > MAX_LINES[folder]} == {}
 
@@ -154,9 +149,7 @@ def test_unsafe_code_is_found(source: str) -> None:
 
 
 def test_safe_code_is_left_alone() -> None:
-    assert (
-        unsafe_lines("model.eval()\ntorch.load(p, weights_only=True)\nload(p, trust_remote_code=False)") == []
-    )
+    assert unsafe_lines("model.eval()\ntorch.load(p, weights_only=True)\nload(p, trust_remote_code=False)") == []
 
 
 def test_foreign_addresses_are_found(tmp_path: Path) -> None:

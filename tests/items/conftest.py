@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 
@@ -93,13 +94,9 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoders") / "tiny-clip"
     size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     text = {**size, "vocab_size": len(WORDS) + 2, "max_position_embeddings": 20, "eos_token_id": 1}
-    config = CLIPConfig(
-        text_config=text, vision_config={**size, "image_size": 16, "patch_size": 8}, projection_dim=12
-    )
+    config = CLIPConfig(text_config=text, vision_config={**size, "image_size": 16, "patch_size": 8}, projection_dim=12)
     CLIPModel(config).save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(
-        folder
-    )
+    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
     save_tokenizer(folder)
     return folder
 
@@ -142,3 +139,35 @@ def make_bert():
 @pytest.fixture(scope="session")
 def make_vit():
     return save_vit
+
+
+@pytest.fixture(scope="session")
+def tiny_wav2vec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import (
+        Wav2Vec2Config,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2Model,
+        Wav2Vec2Processor,
+    )
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("encoders") / "tiny-wav2vec"
+    config = Wav2Vec2Config(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=(8, 8),
+        conv_stride=(5, 4),
+        conv_kernel=(10, 8),
+        num_feat_extract_layers=2,
+        num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2,
+    )
+    Wav2Vec2Model(config).save_pretrained(folder)
+    letters = {letter: place for place, letter in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", "a"])}
+    (folder / "letters.json").write_text(json.dumps(letters))
+    tokenizer = Wav2Vec2CTCTokenizer(str(folder / "letters.json"))
+    Wav2Vec2Processor(Wav2Vec2FeatureExtractor(return_attention_mask=True), tokenizer).save_pretrained(folder)
+    return folder

@@ -41,9 +41,7 @@ def test_another_encoder_finds_nothing(tmp_path: Path) -> None:
     written.add(keys_of(1), np.ones((1, 3), np.float16))
     written.flush()
     assert contents(VectorCache(tmp_path, {**FINGERPRINT, "encoder": "b"}), keys_of(1)) == {}
-    assert (
-        fingerprint_hash({"a": 1, "b": 2}) == fingerprint_hash({"b": 2, "a": 1}) != fingerprint_hash({"a": 1})
-    )
+    assert fingerprint_hash({"a": 1, "b": 2}) == fingerprint_hash({"b": 2, "a": 1}) != fingerprint_hash({"a": 1})
 
 
 def test_shards_are_written_along_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,9 +25,7 @@ def png_of(width: int, height: int) -> bytes:
     """A valid 1-bit PNG, black, of any size: its rows compress to almost nothing."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     packer = zlib.compressobj(1)
     row = bytes(1 + (width + 7) // 8)
@@ -167,9 +165,7 @@ def test_exif_orientation_is_honoured() -> None:
 
 
 def test_damaged_exif_costs_only_the_rotation() -> None:
-    assert open_picture(
-        encoded(Image.new("RGB", (8, 4)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    ).size == (8, 4)
+    assert open_picture(encoded(Image.new("RGB", (8, 4)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")).size == (8, 4)
 
 
 def test_the_key_is_of_the_content(tmp_path: Path, make_picture) -> None:

@@ -20,9 +20,7 @@ FINGERPRINT = {"text": {"encoder": "t"}, "image": {"encoder": "i"}}
 
 
 def catalog_of(*names: str) -> Catalog:
-    return Catalog.from_frame(
-        pl.DataFrame({"item_id": list(names), "title": [f"title {name}" for name in names]})
-    )
+    return Catalog.from_frame(pl.DataFrame({"item_id": list(names), "title": [f"title {name}" for name in names]}))
 
 
 def arrays(num_items: int, seed: int = 0) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -162,10 +160,31 @@ def test_append_refuses_what_does_not_fit(table: ItemTable) -> None:
         table.append(grown, {"text": np.full((1, 6), np.nan, np.float32)}, mask)
     with pytest.raises(DataError, match="finite"):
         table.append(grown, {"text": np.full((1, 6), 1e6, np.float32)}, mask)
-    with pytest.raises(DataError, match="modalities"):
-        table.append(grown, {"smell": np.zeros((1, 5), np.float16)}, {"smell": np.array([True])})
+    with pytest.raises(DataError, match="need masks"):
+        table.append(grown, {"text": np.zeros((1, 6), np.float16)}, {})
+    with pytest.raises(DataError, match="mask alone"):
+        table.append(grown, {}, mask)
     with pytest.raises(DataError, match="new ones after them"):
         table.append(catalog_of(*"abcdXf"), {}, {})
+
+
+def test_a_modality_that_the_table_does_not_hold_is_ignored_and_logged(
+    table: ItemTable, caplog: pytest.LogCaptureFixture
+) -> None:
+    grown = table.catalog.with_items(pl.DataFrame({"item_id": ["f"], "title": ["new"]}))
+    new = {"audio": np.zeros((1, 5), np.float16)}
+    assert table.append(grown, new, {"audio": np.array([True])}).modalities == ("text", "image")
+    assert "audio vectors are ignored" in caplog.text
+
+
+def test_a_table_of_ids_alone(tmp_path: Path) -> None:
+    table = ItemTable(catalog_of("a", "b"), {}, {}, {}, {}, {})
+    assert table.gather(torch.tensor([1, 2])) == {}
+    assert "ids alone" in repr(table)
+    table.save(tmp_path)
+    assert ItemTable.load(tmp_path, table.catalog).modalities == ()
+    grown = table.catalog.with_items(pl.DataFrame({"item_id": ["c"], "title": ["new"]}))
+    assert len(table.append(grown, {}, {})) == 3
 
 
 def test_update_replaces_rows(table: ItemTable) -> None:
@@ -176,6 +195,10 @@ def test_update_replaces_rows(table: ItemTable) -> None:
     assert torch.equal(changed.vectors["image"][2], torch.ones(4).half())
     assert torch.equal(changed.vectors["text"], table.vectors["text"])
     assert torch.equal(changed.center["image"], table.center["image"])
+    gone = table.update(table.catalog, [1], {}, {"image": torch.tensor([False])})
+    assert not gone.present["image"][1]
+    assert not gone.vectors["image"][1].any()
+    assert gone.present["text"][1]
     with pytest.raises(DataError, match="1 … 5"):
         table.update(table.catalog, [0], {"image": new}, {"image": torch.tensor([True])})
 
@@ -203,9 +226,7 @@ def test_loaded_vectors_stay_on_disk(tmp_path: Path) -> None:
     vectors[1::2] = 2
     present = torch.ones(num_items + 1, dtype=torch.bool)
     present[0] = False
-    catalog = Catalog.from_frame(
-        pl.DataFrame({"item_id": list(range(num_items)), "title": ["a"] * num_items})
-    )
+    catalog = Catalog.from_frame(pl.DataFrame({"item_id": list(range(num_items)), "title": ["a"] * num_items}))
     catalog.frame.write_parquet(tmp_path / "items.parquet")
     ItemTable.from_arrays(catalog, {"text": vectors}, {"text": present}, {}).save(tmp_path)
     script = (
@@ -282,9 +303,7 @@ def test_damaged_folders_are_refused_by_name(table: ItemTable, tmp_path: Path) -
 
 def test_a_header_that_promises_too_much_allocates_nothing(table: ItemTable, tmp_path: Path) -> None:
     table.save(tmp_path)
-    header = json.dumps(
-        {"vectors": {"dtype": "F16", "shape": [6, 10**12], "data_offsets": [0, 12 * 10**12]}}
-    ).encode()
+    header = json.dumps({"vectors": {"dtype": "F16", "shape": [6, 10**12], "data_offsets": [0, 12 * 10**12]}}).encode()
     (tmp_path / "text.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 64)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(DataError, match=r"text\.safetensors"):
