@@ -1,12 +1,12 @@
 """hfrec: the first recommender that you can `from_pretrained`.
 
-Everything named here is loaded when it is first used; the Auto classes of transformers know hfrec's models from then on.
+Everything named here is loaded when it is first used; transformers' Auto classes know hfrec's models from then on.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
 

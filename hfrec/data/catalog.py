@@ -91,7 +91,7 @@ class Catalog:
         if text_columns is None:
             text_columns = [name for name in TEXT_COLUMNS if name in frame.columns]
         require_columns(frame, text_columns, "items")
-        frame = frame.with_columns(pl.col(name).cast(pl.String) for name in text_columns)
+        frame = frame.with_columns(_as_text(frame[name]) for name in text_columns)
         frame, folder = _with_images(frame, images)
         if IMAGE in frame.columns:
             frame = frame.with_columns(_picture_cells(frame[IMAGE]))
@@ -127,12 +127,30 @@ class Catalog:
 
     def rows(self, item_ids: Iterable[Any]) -> np.ndarray:
         """Rows of `item_ids`, int64; 0 for an id that the catalogue does not know."""
+        if isinstance(item_ids, np.ndarray) and item_ids.dtype.kind in "iuU":
+            item_ids = pl.Series(item_ids)
+        # A join beats the dictionary several times over, but hashes the whole catalogue for each call.
+        if isinstance(item_ids, pl.Series) and len(item_ids) >= len(self):
+            text = self.frame.schema[ITEM_ID] == pl.String
+            if text and item_ids.dtype in (pl.String, pl.Categorical, pl.Enum):
+                return self._joined_rows(item_ids.cast(pl.String))
+            if not text and item_ids.dtype.is_integer():
+                return self._joined_rows(item_ids.cast(pl.Int64, strict=False))
         rows = [self._rows.get(item_id, 0) for item_id in item_ids]
         return np.array(rows, dtype=np.int64)
 
+    def _joined_rows(self, item_ids: pl.Series) -> np.ndarray:
+        known = self.frame.select(ITEM_ID).with_row_index("row", offset=1)
+        found = item_ids.alias(ITEM_ID).to_frame().join(known, on=ITEM_ID, how="left", maintain_order="left")
+        return found["row"].fill_null(0).cast(pl.Int64).to_numpy()
+
     def ids(self, rows: Iterable[int]) -> list[Any]:
-        """Real ids of `rows`, each in 1 … N."""
-        return self.frame[ITEM_ID].gather(np.asarray(list(rows), dtype=np.int64) - 1).to_list()
+        """Real ids of `rows`, each in 1 … N; another row raises `DataError`."""
+        places = np.asarray(list(rows), dtype=np.int64)
+        outside = places[(places < 1) | (places > len(self))]
+        if len(outside):
+            raise DataError(f"A row of this catalogue is in 1 … {len(self)}, got {outside[0]}; 0 is padding.")
+        return self.frame[ITEM_ID].gather(places - 1).to_list()
 
     def titles(self, rows: Iterable[int]) -> list[str | None]:
         """What to call the items in `rows`: their `title`, else the first line of their text."""
@@ -208,7 +226,14 @@ class Catalog:
         return Catalog(frame, self.root, self.text_columns)
 
     def _checked(self, items: Any) -> pl.DataFrame:
-        new = Catalog.from_frame(items, text_columns=[]).frame
+        given = read_table(items, "items")
+        new = Catalog.from_frame(given, text_columns=[n for n in self.text_columns if n in given.columns]).frame
+        ids, own_ids = new.schema[ITEM_ID], self.frame.schema[ITEM_ID]
+        if ids != own_ids:
+            raise DataError(
+                f"`{ITEM_ID}` of the items must be {own_ids} as in the catalogue, "
+                f"got {ids} such as {new[ITEM_ID][0]!r}."
+            )
         kept = [name for name in new.columns if name in self.frame.columns]
         try:
             return new.select(pl.col(name).cast(self.frame.schema[name]) for name in kept)
@@ -220,7 +245,7 @@ class Catalog:
 
 def _with_images(frame: pl.DataFrame, images: str | Path | None) -> tuple[pl.DataFrame, Path | None]:
     """`frame` with an `image` column, and the folder that its paths are relative to where `images` names one."""
-    if images is None or str(images) == IMAGE:
+    if images is None or (str(images) == IMAGE and IMAGE in frame.columns):
         return frame, None
     if str(images) in frame.columns:
         return frame.drop(IMAGE, strict=False).rename({str(images): IMAGE}), None
@@ -230,6 +255,18 @@ def _with_images(frame: pl.DataFrame, images: str | Path | None) -> tuple[pl.Dat
     found = {path.stem: path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES}
     names = pl.Series(IMAGE, [found.get(str(item_id)) for item_id in frame[ITEM_ID].to_list()], dtype=pl.String)
     return frame.drop(IMAGE, strict=False).with_columns(names), folder
+
+
+def _as_text(column: pl.Series) -> pl.Series:
+    """`column` as strings; a list of words becomes `first, second`."""
+    try:
+        if isinstance(column.dtype, pl.List):
+            return column.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
+        return column.cast(pl.String)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            f"The text column `{column.name}` must hold text, numbers or lists of them, got {column.dtype}."
+        ) from error
 
 
 def _picture_cells(column: pl.Series) -> pl.Series:
@@ -247,8 +284,9 @@ def _picture_cell(value: Any) -> dict[str, Any] | None:
         return {"bytes": value, "path": None}
     if isinstance(value, str | Path):
         return {"bytes": None, "path": str(value)}
-    if isinstance(value, dict) and (value.get("bytes") or value.get("path")):
-        return {"bytes": value.get("bytes"), "path": value.get("path")}
+    if isinstance(value, dict) and {"bytes", "path"} & value.keys():
+        cell = {"bytes": value.get("bytes"), "path": value.get("path")}
+        return cell if cell["bytes"] or cell["path"] else None
     if hasattr(value, "save"):
         png = io.BytesIO()
         value.save(png, format="PNG")

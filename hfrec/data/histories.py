@@ -60,7 +60,7 @@ class Histories:
         """
         if WEIGHT in events.columns:
             events = events.filter(pl.col(WEIGHT) > 0)
-        rows = catalog.rows(events[ITEM_ID].to_list())
+        rows = catalog.rows(events[ITEM_ID])
         if len(rows) and rows.min() == 0:
             unknown = events.filter(pl.Series(rows == 0))[ITEM_ID]
             raise DataError(

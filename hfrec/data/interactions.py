@@ -44,7 +44,8 @@ def load_interactions(
     """The interactions as a checked frame in the order of time; events of one second keep the order of the file.
 
     Columns out: `user_id`, `item_id` (strings or 64-bit integers, as given), `timestamp` (seconds UTC, or the row
-    number where the source has none), `weight` (float32), and every other column as it came.
+    number where the source has none: then no two rows are the same event), `weight` (float32), and every other
+    column as it came.
 
     The training weight of an event is, in this order: its `weight`; else the weight of its `event_type` (see
     `hfrec.data.schema.EVENT_WEIGHTS`); else its `rating` divided by the largest rating of the table; else 1. With
@@ -58,22 +59,28 @@ def load_interactions(
         unknown_items: what happens to an event of an item that `catalog` lacks: an error, or dropped and counted.
         min_rating: keep only events with at least this `rating`.
         event_weights: replaces single entries of `EVENT_WEIGHTS`.
-        duplicates: of several events of one user with one item keep all, the first or the last in time. Rows that
-            are equal in every column are always one event.
-        user_core: drop users with fewer events, and
-        item_core: items with fewer events, again and again until none is left.
+        duplicates: of several events of one user with one item keep all, the first or the last in time;
+            impressions are no such events, and are kept. Rows equal in every column are always one event.
+        user_core: drop users with fewer events of a weight above 0, and
+        item_core: items with fewer such events, again and again until none is left.
 
     Raises:
         DataError: a missing column, a null id, a time that is no number, a weight that is negative or no number,
             an unknown item, or nothing left.
     """
+    for name, value, allowed in (
+        ("unknown_items", unknown_items, ("error", "drop")),
+        ("duplicates", duplicates, ("keep", "first", "last")),
+    ):
+        if value not in allowed:
+            raise DataError(f"`{name}` must be one of {allowed}, got {value!r}.")
     events = read_table(source, "interactions", columns)
     require_columns(events, [USER_ID, ITEM_ID], "interactions")
     events = check_ids(check_ids(events, USER_ID, "interactions"), ITEM_ID, "interactions")
     events = _with_seconds(events)
     if min_rating is not None:
         require_columns(events, [RATING], "interactions")
-        events = events.filter(pl.col(RATING) >= min_rating)
+        events = events.filter(_numbers(events, RATING) >= min_rating)
         _require_rows(events, f"no event has a rating of at least `min_rating` ({min_rating})")
     events = _with_weights(events, {**EVENT_WEIGHTS, **(event_weights or {})}, rated=min_rating is None)
     _check_propensities(events)
@@ -81,7 +88,9 @@ def load_interactions(
         events = _known_items(events, catalog, unknown_items)
     events = events.unique(maintain_order=True).sort(TIMESTAMP, maintain_order=True)
     if duplicates != "keep":
-        events = events.unique([USER_ID, ITEM_ID], keep=duplicates, maintain_order=True)
+        pair = pl.struct(USER_ID, ITEM_ID, pl.col(WEIGHT) > 0)
+        kept = pair.is_first_distinct() if duplicates == "first" else pair.is_last_distinct()
+        events = events.filter(kept | (pl.col(WEIGHT) == 0))
     events = _core(events, user_core, item_core)
     _require_rows(events, f"nothing is left after `user_core`={user_core}, `item_core`={item_core}")
     return events
@@ -89,9 +98,9 @@ def load_interactions(
 
 def _with_seconds(events: pl.DataFrame) -> pl.DataFrame:
     if TIMESTAMP not in events.columns:
-        return events.with_columns(pl.int_range(pl.len(), dtype=pl.Float64).alias(TIMESTAMP))
+        return events.with_columns(pl.int_range(pl.len()).cast(pl.Float64).alias(TIMESTAMP))
     times = events[TIMESTAMP]
-    if times.dtype.is_temporal():
+    if isinstance(times.dtype, pl.Datetime | pl.Date):
         seconds = times.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
     else:
         seconds = times.cast(pl.Float64, strict=False)
@@ -104,9 +113,10 @@ def _with_seconds(events: pl.DataFrame) -> pl.DataFrame:
             )
     if seconds.null_count():
         raise DataError(f"`{TIMESTAMP}` must not be null; {seconds.null_count()} of {len(times)} are.")
-    if float(seconds.max()) > 1e11:  # type: ignore[arg-type]
+    latest = float(seconds.max())  # type: ignore[arg-type]
+    if latest > 1e11:
         raise DataError(
-            f"`{TIMESTAMP}` must be in seconds; the largest, {seconds.max():.0f}, looks like milliseconds. Divide by 1,000."
+            f"`{TIMESTAMP}` must be in seconds; the largest, {latest:.0f}, looks like milliseconds. Divide by 1,000."
         )
     return events.with_columns(seconds.alias(TIMESTAMP))
 
@@ -117,7 +127,8 @@ def _with_weights(events: pl.DataFrame, of_event: dict[str, float], rated: bool)
     elif EVENT_TYPE in events.columns:
         weight = pl.col(EVENT_TYPE).cast(pl.String).replace_strict(of_event, default=1.0, return_dtype=pl.Float32)
     elif RATING in events.columns and rated:
-        weight = (pl.col(RATING).cast(pl.Float64, strict=False) / pl.col(RATING).max()).cast(pl.Float32)
+        ratings = _numbers(events, RATING)
+        weight = pl.lit((ratings / ratings.max()).cast(pl.Float32))
     else:
         weight = pl.lit(1.0, dtype=pl.Float32)
     events = events.with_columns(weight.alias(WEIGHT))
@@ -131,35 +142,51 @@ def _with_weights(events: pl.DataFrame, of_event: dict[str, float], rated: bool)
     return events
 
 
+def _numbers(events: pl.DataFrame, column: str) -> pl.Series:
+    """`column` as float64, nulls kept; a cell that is no number raises `DataError`."""
+    values = events[column]
+    numbers = values.cast(pl.Float64, strict=False) if values.dtype != pl.Object else pl.Series([None] * len(values))
+    bad = (numbers.is_null() & values.is_not_null()).arg_true()
+    if len(bad):
+        row = int(bad[0])
+        raise DataError(
+            f"`{column}` must hold numbers; {len(bad)} of {len(values)} are none, "
+            f"the first in row {row}: {values[row]!r}."
+        )
+    return numbers.rename(column)
+
+
 def _check_propensities(events: pl.DataFrame) -> None:
     if PROPENSITY not in events.columns:
         return
-    given = events[PROPENSITY].drop_nulls()
+    given = _numbers(events, PROPENSITY).drop_nulls()
     bad = given.filter(~((given > 0) & (given <= 1)))
     if len(bad):
         raise DataError(f"`{PROPENSITY}` must be above 0 and at most 1; {len(bad)} are not, such as {bad[0]!r}.")
 
 
 def _known_items(events: pl.DataFrame, catalog: Catalog, unknown_items: str) -> pl.DataFrame:
-    unknown = events.filter(pl.Series(catalog.rows(events[ITEM_ID].to_list()) == 0))
+    known = pl.Series(catalog.rows(events[ITEM_ID]) > 0)
+    unknown = events.filter(~known)
     if unknown.is_empty():
         return events
     names = unknown[ITEM_ID].unique(maintain_order=True).to_list()
     if unknown_items == "error":
         raise DataError(
             f"{len(unknown)} interactions are with items that the catalogue lacks: {names[:5]}"
-            f"{' …' if len(names) > 5 else ''}. Add those items, or pass `unknown_items='drop'`."
+            f"{' …' if len(names) > 5 else ''}. Add those items, or pass `unknown_items='drop'`. "
+            f"(Ids here are {events[ITEM_ID].dtype}, in the catalogue {catalog.frame[ITEM_ID].dtype}.)"
         )
     logger.warning("dropped %d interactions with %d items that the catalogue lacks", len(unknown), len(names))
-    events = events.filter(~pl.col(ITEM_ID).is_in(names))
+    events = events.filter(known)
     _require_rows(events, "no interaction is with an item of the catalogue")
     return events
 
 
 def _core(events: pl.DataFrame, user_core: int, item_core: int) -> pl.DataFrame:
     while True:
-        kept = events.filter(pl.len().over(USER_ID) >= user_core)
-        kept = kept.filter(pl.len().over(ITEM_ID) >= item_core)
+        kept = events.filter((pl.col(WEIGHT) > 0).sum().over(USER_ID) >= user_core)
+        kept = kept.filter((pl.col(WEIGHT) > 0).sum().over(ITEM_ID) >= item_core)
         if len(kept) == len(events) or kept.is_empty():
             return kept
         events = kept

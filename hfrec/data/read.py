@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from hfrec.data.schema import DataError
+from hfrec.data.schema import ITEM_ID, USER_ID, DataError
 
-_READERS = {
-    ".parquet": lambda path: pl.scan_parquet(path).collect(engine="streaming"),
-    ".csv": lambda path: pl.read_csv(path, infer_schema_length=None, try_parse_dates=True),
-    ".tsv": lambda path: pl.read_csv(path, infer_schema_length=None, try_parse_dates=True, separator="\t"),
-    ".jsonl": lambda path: pl.read_ndjson(path, infer_schema_length=None),
-    ".ndjson": lambda path: pl.read_ndjson(path, infer_schema_length=None),
-    ".json": lambda path: pl.read_json(path, infer_schema_length=None),
+
+def _read_separated(path: Path, separator: str, id_columns: Sequence[str]) -> pl.DataFrame:
+    """A CSV or TSV file; ids such as 0042 stay strings, as a number would lose their zeros."""
+    frame = pl.read_csv(path, infer_schema_length=None, try_parse_dates=True, separator=separator)
+    for name in id_columns:
+        if name in frame.columns and frame[name].dtype.is_integer():
+            written = pl.scan_csv(path, separator=separator, infer_schema=False).select(name).collect()
+            if written[name].str.contains(r"^\s*0\d").any():
+                frame = frame.with_columns(written[name])
+    return frame
+
+
+_READERS: dict[str, Callable[[Path, Sequence[str]], pl.DataFrame]] = {
+    ".parquet": lambda path, _: pl.scan_parquet(path).collect(engine="streaming"),
+    ".csv": lambda path, id_columns: _read_separated(path, ",", id_columns),
+    ".tsv": lambda path, id_columns: _read_separated(path, "\t", id_columns),
+    ".jsonl": lambda path, _: pl.read_ndjson(path, infer_schema_length=None),
+    ".ndjson": lambda path, _: pl.read_ndjson(path, infer_schema_length=None),
+    ".json": lambda path, _: pl.read_json(path, infer_schema_length=None),
 }
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -47,7 +59,8 @@ def read_table(source: Any, table: str, columns: Mapping[str, str] | None = None
     Raises:
         DataError: the file is missing, empty, of an unknown kind or cannot be read; a column to rename is missing.
     """
-    frame = _open(source, table)
+    names = {new: old for old, new in (columns or {}).items()}
+    frame = _open(source, table, [names.get(column, column) for column in (USER_ID, ITEM_ID)])
     if columns:
         unknown = [name for name in columns if name not in frame.columns]
         if unknown:
@@ -58,39 +71,54 @@ def read_table(source: Any, table: str, columns: Mapping[str, str] | None = None
     return frame
 
 
-def _open(source: Any, table: str) -> pl.DataFrame:
+def _open(source: Any, table: str, id_columns: Sequence[str]) -> pl.DataFrame:
     if isinstance(source, pl.DataFrame):
         return source
     if isinstance(source, pl.LazyFrame):
         return source.collect(engine="streaming")
     if isinstance(source, str | Path):
-        return _open_path(source, table)
+        return _open_path(source, table, id_columns)
     if isinstance(source, list):
-        return pl.DataFrame(source, infer_schema_length=None)
+        try:
+            return pl.DataFrame(source, infer_schema_length=None)
+        except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+            raise DataError(f"The {table} table cannot be made of this list of dicts: {error}") from error
     if hasattr(source, "to_polars"):
         opened = source.to_polars()
         return opened if isinstance(opened, pl.DataFrame) else pl.concat(list(opened))
     if type(source).__module__.partition(".")[0] == "pandas":
-        return pl.from_pandas(source)
+        try:
+            return pl.from_pandas(source)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise DataError(
+                f"The {table} table has a pandas column of mixed or unknown cells: {error}. "
+                "Pass `frame.to_dict('records')` instead."
+            ) from error
     raise DataError(
         f"The {table} table must be a path, a frame (polars, pandas), a list of dicts or a datasets.Dataset, "
         f"got {type(source).__name__}."
     )
 
 
-def _open_path(source: str | Path, table: str) -> pl.DataFrame:
+def _open_path(source: str | Path, table: str, id_columns: Sequence[str]) -> pl.DataFrame:
     path = expand_path(source)
     if not path.exists():
         if isinstance(source, str) and not path.suffix and _HUB_ID.fullmatch(source):
             from datasets import load_dataset
 
-            return _open(load_dataset(source, split="train"), table)
+            try:
+                dataset = load_dataset(source, split="train")
+            except Exception as error:
+                raise DataError(
+                    f"The {table} table {source!r} is neither a file here nor a dataset that the Hub gives: {error}"
+                ) from error
+            return _open(dataset, table, id_columns)
         raise DataError(f"The {table} table is not there: {path}")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"The {table} table must end in one of {sorted(_READERS)}, got {path.name!r}.")
     try:
-        return reader(path)
+        return reader(path, id_columns)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"The {table} table {path} cannot be read: {error}") from error
 

@@ -75,14 +75,24 @@ def check_ids(frame: pl.DataFrame, column: str, table: str) -> pl.DataFrame:
             f"the first in row {row}. Drop or fill those rows."
         )
     if ids.dtype.is_integer():
-        return frame.with_columns(ids.cast(pl.Int64))
+        numbers = ids.cast(pl.Int64, strict=False)
+        if numbers.null_count():
+            raise DataError(
+                f"`{column}` of the {table} table must fit in 64 bits with a sign, got "
+                f"{ids.filter(numbers.is_null())[0]}. Make such ids strings."
+            )
+        return frame.with_columns(numbers)
     if ids.dtype in (pl.Categorical, pl.Enum, pl.String):
         ids = ids.cast(pl.String)
         if (ids == "").any():
             raise DataError(f"`{column}` of the {table} table must not be empty; row {(ids == '').arg_max()} is.")
         return frame.with_columns(ids)
-    if ids.dtype.is_float() and bool((ids == ids.floor()).all()):
-        return frame.with_columns(ids.cast(pl.Int64))
+    example = ids[0]
+    if ids.dtype.is_float():
+        whole = (ids == ids.floor()) & (ids.abs() < 2.0**53)
+        if whole.all():
+            return frame.with_columns(ids.cast(pl.Int64))
+        example = ids.filter(~whole)[0]
     raise DataError(
-        f"`{column}` of the {table} table must hold strings or integers, got {ids.dtype} such as {ids[0]!r}."
+        f"`{column}` of the {table} table must hold strings or integers, got {ids.dtype} such as {example!r}."
     )

@@ -62,7 +62,8 @@ class Splits:
         if candidates == "all":
             ranked = np.setdiff1d(np.arange(1, catalog.num_rows), catalog.removed_rows)
         else:
-            ranked = np.unique(catalog.rows(self.events[ITEM_ID].unique().to_list()))
+            ranked = np.unique(catalog.rows(self.events[ITEM_ID].unique()))
+            ranked = ranked[ranked > 0]
         return Targets(sequences, users, positions, ranked)
 
     def with_validation_returned(self) -> Splits:

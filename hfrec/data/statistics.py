@@ -40,6 +40,8 @@ class Statistics:
 
     def resized(self, num_rows: int) -> Statistics:
         """The same counts for a catalogue that has grown to `num_rows`; new items start at 0."""
+        if num_rows < self.num_rows:
+            raise ValueError(f"A catalogue only grows: `num_rows` must be at least {self.num_rows}, got {num_rows}.")
         popularity = np.zeros(num_rows, np.float32)
         popularity[: self.num_rows] = self.popularity
         transitions = self.transitions.copy()

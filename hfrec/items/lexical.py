@@ -76,6 +76,7 @@ class TextIndex:
         vectors.resize((num_rows, len(self.idf)))
         placed = sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(num_rows, len(rows)))
         vectors = (sparse.diags_array(kept) @ vectors + placed @ new).tocsr().astype(np.float32)
+        vectors.eliminate_zeros()
         return TextIndex(vectors, self.vocabulary, self.idf, self.pattern)
 
     def save(self, folder: Path) -> None:
@@ -106,10 +107,13 @@ class TextIndex:
             shape = (num_rows, len(content["words"]))
             vectors = sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
             vectors.check_format(full_check=True)
+            idf = arrays["idf"]
+            if len(idf) != shape[1]:
+                raise ValueError(f"{len(idf)} idf for {shape[1]} words")
         except Exception as error:
             raise DataError(f"The text index {path} cannot be read: {error}") from error
         vocabulary = {word: column for column, word in enumerate(content["words"])}
-        return cls(vectors, vocabulary, arrays["idf"], content["pattern"])
+        return cls(vectors, vocabulary, idf, content["pattern"])
 
 
 def _weighted(counts: sparse.sparray, idf: np.ndarray) -> sparse.csr_array:

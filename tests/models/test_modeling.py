@@ -1,0 +1,91 @@
+"""RecModel beyond the contract: Auto classes, ids by id, a catalogue that changes, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoModel, LlamaConfig, Qwen3Config
+
+import hfrec
+from hfrec.data.collator import HistoryWindows
+from hfrec.data.histories import Histories
+from hfrec.data.schema import DataError
+from hfrec.items.table import ItemTable
+
+
+def test_auto_model_loads_catalogue_and_weights(trained_folder: Path, train: Histories) -> None:
+    ours = hfrec.RecModel.from_pretrained(trained_folder)
+    auto = AutoModel.from_pretrained(trained_folder)
+    assert type(auto) is hfrec.RecModel
+    assert torch.equal(ours.score(train.take([0, 5])), auto.score(train.take([0, 5])))
+
+
+def test_training_raises_validation_ndcg(trained_folder: Path) -> None:
+    curve = np.load(trained_folder / "first_and_last.npy")
+    assert curve.max() > curve[0]
+
+
+def test_a_shuffled_catalogue_keeps_every_items_score(trained_folder: Path, shop_items: ItemTable) -> None:
+    model = hfrec.RecModel.from_pretrained(trained_folder)
+    ids = model.catalog.item_ids
+    before = model.score(Histories.from_ids([ids[3:9]], model.catalog))[0]
+    order = np.random.default_rng(0).permutation(len(ids))
+    rows = np.concatenate([[0], order + 1])
+    shuffled = hfrec.Catalog(model.catalog.frame[order.tolist()], None, model.catalog.text_columns)
+    old = model.items
+    table = ItemTable(
+        shuffled,
+        {name: value[rows] for name, value in old.vectors.items()},
+        {name: value[rows] for name, value in old.present.items()},
+        old.center,
+        old.scale,
+        old.fingerprint,
+    )
+    model.attach(table)
+    after = model.score(Histories.from_ids([ids[3:9]], model.catalog))[0]
+    assert torch.allclose(after, before[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", [LlamaConfig, Qwen3Config])
+def test_any_decoder_is_a_backbone(backbone: type, shop_items: ItemTable, train: Histories, tmp_path: Path) -> None:
+    small = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+    config = backbone(vocab_size=1, hidden_size=32, intermediate_size=64, pad_token_id=None, **small)
+    model = hfrec.RecModel(hfrec.RecConfig.for_items(shop_items, backbone_config=config, max_history=20)).attach(
+        shop_items
+    )
+    model.save_pretrained(tmp_path)
+    again = hfrec.RecModel.from_pretrained(tmp_path)
+    assert again.config.backbone_config.model_type == config.model_type
+    assert torch.equal(model.score(train.take([1, 2])), again.score(train.take([1, 2])))
+
+
+def test_every_event_is_a_label_once() -> None:
+    rng = np.random.default_rng(0)
+    histories = Histories.from_rows([rng.integers(1, 50, size) for size in (1, 4, 5, 6, 11, 23, 60)])
+    windows = HistoryWindows(histories, max_history=5, overlap=2)
+    collate = hfrec.RecProcessor(max_history=5).collator(windows)
+    labels = np.concatenate([collate([index])["labels"].numpy().ravel() for index in range(len(windows))])
+    assert sorted(labels[labels > 0]) == sorted(histories.rows)
+    assert collate(list(range(len(windows))))["rows"].shape[1] <= 6
+
+
+def test_what_cannot_work_is_named(shop_items: ItemTable, train: Histories) -> None:
+    with pytest.raises(DataError, match="has no catalogue"):
+        hfrec.RecModel(hfrec.RecConfig.for_items(shop_items, hidden_size=32)).score(train.take([0]))
+    narrow = hfrec.RecModel(hfrec.RecConfig(modalities={"text": 8}, hidden_size=32))
+    with pytest.raises(DataError, match="encoded by another encoder"):
+        narrow.attach(shop_items)
+    with pytest.raises(StrictDataclassError, match="`item_id_dropout` must be at least 0 and below 1, got 1.5"):
+        hfrec.RecConfig(item_id_dropout=1.5)
+
+
+def test_a_cold_item_is_told_from_others_by_content(trained_folder: Path) -> None:
+    model = hfrec.RecModel.from_pretrained(trained_folder)
+    cold = np.flatnonzero(model.statistics.popularity == 0)[1:]
+    assert len(cold) > 1
+    scores = model.score(Histories.from_rows([[1, 2, 3]]), items=cold)[0]
+    assert len(scores.unique()) == len(cold)
