@@ -182,7 +182,8 @@ class Targets:
     @property
     def rows(self) -> np.ndarray:
         """Catalogue rows `(T,)` of the targets."""
-        return self.sequences.rows[self.sequences.offsets[self.users] + self.positions]
+        rows: np.ndarray = self.sequences.rows[self.sequences.offsets[self.users] + self.positions]
+        return rows
 
     def histories(self, indices: Sequence[int] | np.ndarray) -> Histories:
         """For each of the targets at `indices` the events of its user before it."""
