@@ -16,6 +16,7 @@ def render_card(results: dict[str, Any]) -> str:
             task_type="recommendation",
             dataset_type=results["dataset"],
             dataset_name=f"{results['dataset']} ({slice})",
+            dataset_config=slice,
             dataset_split="test",
             metric_type=metric,
             metric_value=figures[metric],

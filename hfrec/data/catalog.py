@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -130,6 +131,9 @@ class Catalog:
         if isinstance(item_ids, np.ndarray) and item_ids.dtype.kind in "iuU":
             item_ids = pl.Series(item_ids)
         # A join beats the dictionary several times over, but hashes the whole catalogue for each call.
+        if isinstance(item_ids, list) and len(item_ids) >= len(self):
+            with contextlib.suppress(TypeError, OverflowError, pl.exceptions.PolarsError):
+                item_ids = pl.Series(item_ids, dtype=self.frame.schema[ITEM_ID], strict=True)
         if isinstance(item_ids, pl.Series) and len(item_ids) >= len(self):
             text = self.frame.schema[ITEM_ID] == pl.String
             if text and item_ids.dtype in (pl.String, pl.Categorical, pl.Enum):
@@ -259,14 +263,14 @@ def _with_images(frame: pl.DataFrame, images: str | Path | None) -> tuple[pl.Dat
 
 def _as_text(column: pl.Series) -> pl.Series:
     """`column` as strings; a list of words becomes `first, second`."""
-    try:
-        if isinstance(column.dtype, pl.List):
-            return column.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
-        return column.cast(pl.String)
-    except pl.exceptions.PolarsError as error:
+    kind = column.dtype.inner if isinstance(column.dtype, pl.List) else column.dtype
+    if kind.is_nested() or kind in (pl.Binary, pl.Object):
         raise DataError(
             f"The text column `{column.name}` must hold text, numbers or lists of them, got {column.dtype}."
-        ) from error
+        )
+    if isinstance(column.dtype, pl.List):
+        return column.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
+    return column.cast(pl.String)
 
 
 def _picture_cells(column: pl.Series) -> pl.Series:

@@ -114,7 +114,7 @@ class Histories:
         lengths = stops - starts
         offsets = _offsets(lengths)
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        events = np.repeat(self.offsets[indices] + starts, lengths) + within
+        events = np.repeat(self.offsets[:-1][indices] + starts, lengths) + within
 
         def picked(values: np.ndarray | None) -> np.ndarray | None:
             return None if values is None else values[events]

@@ -103,7 +103,7 @@ def _with_seconds(events: pl.DataFrame) -> pl.DataFrame:
     if isinstance(times.dtype, pl.Datetime | pl.Date):
         seconds = times.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
     else:
-        seconds = times.cast(pl.Float64, strict=False)
+        seconds = _as_floats(times)
         bad = (seconds.is_null() | ~seconds.is_finite().fill_null(False)).arg_true()
         if len(bad):
             row = int(bad[0])
@@ -123,7 +123,7 @@ def _with_seconds(events: pl.DataFrame) -> pl.DataFrame:
 
 def _with_weights(events: pl.DataFrame, of_event: dict[str, float], rated: bool) -> pl.DataFrame:
     if WEIGHT in events.columns:
-        weight = pl.col(WEIGHT).cast(pl.Float32, strict=False)
+        weight = pl.lit(_as_floats(events[WEIGHT]).cast(pl.Float32))
     elif EVENT_TYPE in events.columns:
         weight = pl.col(EVENT_TYPE).cast(pl.String).replace_strict(of_event, default=1.0, return_dtype=pl.Float32)
     elif RATING in events.columns and rated:
@@ -145,7 +145,7 @@ def _with_weights(events: pl.DataFrame, of_event: dict[str, float], rated: bool)
 def _numbers(events: pl.DataFrame, column: str) -> pl.Series:
     """`column` as float64, nulls kept; a cell that is no number raises `DataError`."""
     values = events[column]
-    numbers = values.cast(pl.Float64, strict=False) if values.dtype != pl.Object else pl.Series([None] * len(values))
+    numbers = _as_floats(values)
     bad = (numbers.is_null() & values.is_not_null()).arg_true()
     if len(bad):
         row = int(bad[0])
@@ -153,7 +153,14 @@ def _numbers(events: pl.DataFrame, column: str) -> pl.Series:
             f"`{column}` must hold numbers; {len(bad)} of {len(values)} are none, "
             f"the first in row {row}: {values[row]!r}."
         )
-    return numbers.rename(column)
+    return numbers
+
+
+def _as_floats(values: pl.Series) -> pl.Series:
+    """`values` as float64, null where a cell is neither a number nor one written out."""
+    if values.dtype.is_numeric() or values.dtype in (pl.String, pl.Null):
+        return values.cast(pl.Float64, strict=False)
+    return pl.Series(values.name, [None] * len(values), dtype=pl.Float64)
 
 
 def _check_propensities(events: pl.DataFrame) -> None:

@@ -42,6 +42,8 @@ class RecTrainingArguments(TrainingArguments):
     patience: int = field(default=5, metadata={"help": "Epochs without a better validation before it stops; 0: never."})
     validation_targets: int = field(default=5000, metadata={"help": "At most so many, a fixed sample, while training."})
 
+    keep_checkpoints: bool = field(default=False, metadata={"help": "Keep them when a run of `train.py` has ended."})
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.loss not in LOSSES:

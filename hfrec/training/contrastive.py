@@ -101,12 +101,13 @@ def train_tokenizer(texts: list[str], vocab_size: int = 2000) -> CLIPTokenizer:
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer, learner.pre_tokenizer = blank.normalizer, blank.pre_tokenizer
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    single = [*alphabet, *(f"{byte}</w>" for byte in alphabet)]
+    # The trainer breaks ties between merges by token numbers; numbering all bytes first makes it reproducible.
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+        vocab_size=vocab_size, special_tokens=single, end_of_word_suffix="</w>", show_progress=False
     )
     learner.train_from_iterator(texts, trainer)
     merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
-    single = [*alphabet, *(f"{byte}</w>" for byte in alphabet)]
     tokens = dict.fromkeys([*single, *(left + right for left, right in merges), _PAD, _START, _END])
     return CLIPTokenizer(
         vocab={token: index for index, token in enumerate(tokens)},
@@ -192,9 +193,11 @@ def _tiny_clip(
     model = CLIPModel(config)
     embeddings = model.vision_model.embeddings
     with torch.no_grad():
-        embeddings.position_embedding.weight[1:] = _grid_waves(image_size // patch_size, hidden_size)
-        waves = _patch_waves(patch_size, hidden_size)
+        # What a patch shows and where it lies start in dimensions of their own.
+        waves = _patch_waves(patch_size, hidden_size * 5 // 8)
         embeddings.patch_embedding.weight[: len(waves)] = waves
+        places = _grid_waves(image_size // patch_size, hidden_size * 3 // 8)
+        embeddings.position_embedding.weight[1:, -places.shape[1] :] = 2 * places
     return model
 
 

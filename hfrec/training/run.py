@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from accelerate import PartialState
 
 from hfrec.data.catalog import Catalog
 from hfrec.data.interactions import load_interactions
@@ -132,6 +135,10 @@ def run_training(config: Any) -> dict[str, Any]:
     trainer.train()
     seconds["train"] = time.perf_counter() - started
     trainer.save_model()
+    if arguments.should_save and not arguments.keep_checkpoints:
+        # The optimizer's state in them is pickled; the folder that is shared holds nothing of that kind.
+        for checkpoint in Path(arguments.output_dir).glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
 
     started = time.perf_counter()
     judged, chosen = judge(trainer.model, trainer, data)
@@ -266,8 +273,9 @@ def _model_facts(trainer: RecTrainer) -> dict[str, Any]:
     }
 
 
-def _environment() -> dict[str, str]:
+def _environment() -> dict[str, Any]:
     from importlib.metadata import version
 
     libraries = {name: version(name) for name in ("torch", "transformers", "sentence-transformers")}
-    return {"python": platform.python_version(), "machine": platform.machine(), **libraries}
+    processes = PartialState().num_processes
+    return {"processes": processes, "python": platform.python_version(), "machine": platform.machine(), **libraries}

@@ -79,7 +79,7 @@ def test_a_renamed_column_must_be_there():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"items table is not there: .*gone\.csv"):
         read_table(tmp_path / "gone.csv", "items")
-    with pytest.raises(DataError, match="not there: no/such.parquet"):
+    with pytest.raises(DataError, match=r"not there: no/such\.parquet"):
         read_table("no/such.parquet", "items")
 
 
@@ -94,7 +94,7 @@ def test_only_a_string_without_suffix_is_a_hub_id(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert read_table("shop/items", "items").equals(FRAME)
-    with pytest.raises(DataError, match="'shop/none' is neither a file here nor a dataset.*no such dataset"):
+    with pytest.raises(DataError, match=r"'shop/none' is neither a file here nor a dataset.*no such dataset"):
         read_table("shop/none", "items")
     for path in ("shop/items.csv", "/shop/items", "a/b/c", "items"):
         with pytest.raises(DataError, match="not there"):

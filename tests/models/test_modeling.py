@@ -79,7 +79,7 @@ def test_what_cannot_work_is_named(shop_items: ItemTable, train: Histories) -> N
     narrow = hfrec.RecModel(hfrec.RecConfig(modalities={"text": 8}, hidden_size=32))
     with pytest.raises(DataError, match="encoded by another encoder"):
         narrow.attach(shop_items)
-    with pytest.raises(StrictDataclassError, match="`item_id_dropout` must be at least 0 and below 1, got 1.5"):
+    with pytest.raises(StrictDataclassError, match=r"`item_id_dropout` must be at least 0 and below 1, got 1\.5"):
         hfrec.RecConfig(item_id_dropout=1.5)
 
 

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hfrec.data.catalog import Catalog
+from hfrec.data.interactions import load_interactions
+from hfrec.data.schema import DataError
+from hfrec.data.splits import Splits, split_by_time, split_cold_items, split_leave_last
+
+needs_data = pytest.mark.skipif("HFREC_DATA" not in os.environ, reason="HFREC_DATA is not set")
+
+
+def random_log(text: bool = False, seed: int = 0, num_events: int = 600, clock: int = 200) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    name = (lambda number: f"n{number}") if text else int
+    return pl.DataFrame(
+        {
+            "user_id": [name(number) for number in rng.integers(0, 60, num_events)],
+            "item_id": [name(number) for number in rng.zipf(1.4, num_events).clip(max=90)],
+            "timestamp": rng.integers(0, clock, num_events),
+            "n": range(num_events),
+        }
+    )
+
+
+def catalog_of(events: pl.DataFrame) -> Catalog:
+    return Catalog.from_frame(events.select("item_id").unique(maintain_order=True))
+
+
+def of_users(events: pl.DataFrame) -> dict:
+    """The rows of each user in the order of the frame."""
+    rows: dict = {}
+    for row in events.iter_rows(named=True):
+        rows.setdefault(row["user_id"], []).append(row)
+    return rows
+
+
+def assert_targets_are_right(splits: Splits, part: str) -> None:
+    """Targets are exactly the events of `part`, their histories exactly what the user did before, in order."""
+    catalog = catalog_of(splits.events)
+    targets = splits.targets(part, catalog)
+    histories = targets.histories(np.arange(len(targets)))
+    found = [
+        (targets.user_ids[user], catalog.ids([row])[0], catalog.ids(history))
+        for user, row, history in zip(targets.users, targets.rows, histories, strict=True)
+    ]
+    expected = [
+        (user, row["item_id"], [earlier["item_id"] for earlier in rows[:place]])
+        for user, rows in of_users(splits.events).items()
+        for place, row in enumerate(rows)
+        if row["part"] == part
+    ]
+    assert len(found) == splits.report[part]
+    assert sorted(found, key=str) == sorted(expected, key=str)
+    assert targets.candidates.tolist() == list(range(1, catalog.num_rows))
+
+
+@pytest.mark.parametrize("text", [True, False], ids=["strings", "integers"])
+@pytest.mark.parametrize("split", [split_leave_last, split_by_time, split_cold_items])
+def test_targets_of_every_split_against_brute_force(split, text):
+    splits = split(load_interactions(random_log(text)))
+    for part in ("validation", "test"):
+        assert_targets_are_right(splits, part)
+    train = splits.train_histories(catalog_of(splits.events))
+    assert len(train.rows) == splits.report["train"] == (splits.events["part"] == "train").sum()
+
+
+@pytest.mark.parametrize("split", [split_leave_last, split_by_time, split_cold_items])
+def test_ties_keep_the_order_of_the_file_after_splitting(split):
+    log = random_log(num_events=1000, clock=25)
+    splits = split(load_interactions(log))
+    expected = [row["n"] for row in sorted(log.iter_rows(named=True), key=lambda row: row["timestamp"])]
+    assert splits.events["n"].to_list() == expected
+
+
+def test_leave_last():
+    log = [(1, "a"), (2, "a"), (1, "b"), (2, "b"), (1, "c"), (1, "d"), (3, "c"), (3, "a"), (3, "b")]
+    splits = split_leave_last(load_interactions([{"user_id": u, "item_id": i} for u, i in log]))
+    assert splits.events.select("user_id", "item_id", "part").rows() == [
+        (1, "a", "train"),
+        (2, "a", "train"),
+        (1, "b", "train"),
+        (2, "b", "train"),
+        (1, "c", "validation"),
+        (1, "d", "test"),
+        (3, "c", "train"),
+        (3, "a", "validation"),
+        (3, "b", "test"),
+    ]
+    assert splits.report == {
+        "events": 9,
+        "users": 3,
+        "items": 4,
+        "train": 5,
+        "validation": 2,
+        "validation_cold_share": 0.0,
+        "validation_new_user_share": 0.0,
+        "train_later_than_validation_share": 0.2,
+        "test": 2,
+        "test_cold_share": 0.5,
+        "test_new_user_share": 0.0,
+        "train_later_than_test_share": 0.2,
+        "short_users": 1,
+    }
+    assert repr(splits).startswith("Splits(leave-last: events 9, users 3")
+
+
+def test_by_time():
+    log = [{"user_id": n % 3, "item_id": n, "timestamp": n} for n in range(20)]
+    splits = split_by_time(load_interactions(log))
+    assert splits.events["part"].to_list() == ["train"] * 16 + ["validation"] * 2 + ["test"] * 2
+    assert splits.protocol == "global time 80%/10%/10%"
+    assert splits.report["test_cold_share"] == 1
+    assert splits.report["train_later_than_test_share"] == 0
+    parts = split_by_time(load_interactions(log), validation=0.25, test=0.5).events["part"].to_list()
+    assert parts == ["train"] * 5 + ["validation"] * 5 + ["test"] * 10
+
+
+def test_by_time_never_tears_a_second():
+    times = [0] * 6 + [1] * 3 + [2] * 3
+    log = [{"user_id": n, "item_id": n, "timestamp": second} for n, second in enumerate(times)]
+    splits = split_by_time(load_interactions(log), validation=0.3, test=0.1)
+    assert splits.events["part"].to_list() == ["train"] * 6 + ["validation"] * 3 + ["test"] * 3
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0, 0.1), (0.1, 0), (1, 0.1), (0.5, 0.5), (-0.1, 0.2)])
+def test_shares_are_checked(validation, test):
+    with pytest.raises(DataError, match="must be a share above 0, both together below 1"):
+        split_by_time(load_interactions(random_log()), validation, test)
+
+
+def test_new_users_are_counted_by_user():
+    users = [1] * 6 + [1, 2] + [2, 2]
+    log = [{"user_id": user, "item_id": n, "timestamp": n} for n, user in enumerate(users)]
+    report = split_by_time(load_interactions(log), validation=0.2, test=0.2).report
+    assert (report["validation_new_user_share"], report["test_new_user_share"]) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("split", "log", "part"),
+    [
+        (split_leave_last, [(1, 1, 0), (1, 2, 1), (2, 1, 2)], "validation"),
+        (split_by_time, [(1, 1, 5), (1, 2, 5), (2, 1, 5)], "train"),
+        (split_cold_items, [(1, 1, 0), (1, 1, 1), (1, 2, 2)], None),
+    ],
+)
+def test_a_part_without_events_is_an_error(split, log, part):
+    events = load_interactions([{"user_id": u, "item_id": i, "timestamp": t} for u, i, t in log])
+    if part is None:
+        # Of one user either every part has its event, or an item of the log is held out.
+        cold = [i for i in range(1000) if crc32(str(i).encode()) % 10 == 0][:1]
+        events = events.with_columns(pl.lit(cold[0]).alias("item_id"))
+        part = "train"
+    with pytest.raises(DataError, match=f"The {part} part of the split .* must not be empty; the 3 events"):
+        split(events)
+
+
+@pytest.mark.parametrize("split", [split_leave_last, split_by_time, split_cold_items])
+def test_impressions_only_cannot_be_split(split):
+    events = load_interactions([{"user_id": 1, "item_id": n, "event_type": "impression"} for n in range(9)])
+    with pytest.raises(DataError, match=r"above 0, got none \(only impressions"):
+        split(events)
+
+
+def test_impressions_are_neither_targets_nor_histories():
+    types = ["click", "click", "click", "impression", "click", "impression"]
+    log = [{"user_id": 1, "item_id": n, "event_type": kind} for n, kind in enumerate(types)]
+    splits = split_leave_last(load_interactions(log))
+    assert splits.events.select("item_id", "part").rows() == [
+        (0, "train"),
+        (1, "train"),
+        (2, "validation"),
+        (4, "test"),
+    ]
+
+
+@pytest.mark.parametrize("text", [True, False], ids=["strings", "integers"])
+def test_cold_items_against_brute_force(text):
+    events = load_interactions(random_log(text, num_events=3000))
+    splits = split_cold_items(events)
+    assert [row["n"] for row in splits.events.iter_rows(named=True)] == events["n"].to_list()
+    fold = {item: crc32(str(item).encode()) % 10 for item in events["item_id"].to_list()}
+    for rows in of_users(splits.events).values():
+        for place, row in enumerate(rows):
+            cold = fold[row["item_id"]]
+            if len(rows) >= 3 and place == len(rows) - 1:
+                expected = "test"
+            elif len(rows) >= 3 and place == len(rows) - 2:
+                expected = "withheld" if cold == 0 else "validation"
+            else:
+                expected = "withheld" if cold in (0, 1) else "train"
+            assert row["part"] == expected
+    assert sorted(splits.held_out["test"]) == sorted(item for item in fold if fold[item] == 0)
+    assert sorted(splits.held_out["validation"]) == sorted(item for item in fold if fold[item] == 1)
+    assert splits.report["test_cold_share"] > 0 and splits.report["validation_cold_share"] > 0
+
+
+def test_histories_keep_withheld_items():
+    splits = split_cold_items(load_interactions(random_log(num_events=3000)))
+    catalog = catalog_of(splits.events)
+    targets = splits.targets("test", catalog)
+    seen = np.unique(targets.histories(np.arange(len(targets))).rows)
+    cold = catalog.rows(splits.held_out["test"])
+    assert np.isin(cold, seen).any()
+    assert not np.isin(cold, splits.train_histories(catalog).rows).any()
+
+
+def test_validation_is_returned():
+    splits = split_cold_items(load_interactions(random_log(num_events=3000)))
+    returned = splits.with_validation_returned()
+    test_cold = set(splits.held_out["test"])
+    for before, after in zip(splits.events.iter_rows(named=True), returned.events.iter_rows(named=True), strict=True):
+        if before["part"] == "test":
+            expected = "test"
+        elif before["item_id"] in test_cold:
+            expected = "withheld"
+        else:
+            expected = "train"
+        assert after["part"] == expected
+    assert returned.held_out == {"test": splits.held_out["test"]}
+    assert returned.protocol == "leave-last, cold items 1/10, validation returned"
+    assert returned.report["train"] > splits.report["train"] and "validation" not in returned.report
+    assert_targets_are_right(returned, "test")
+
+
+@pytest.mark.parametrize("text", [True, False], ids=["strings", "integers"])
+def test_validation_is_returned_where_nothing_is_held_out(text):
+    returned = split_leave_last(load_interactions(random_log(text))).with_validation_returned()
+    assert set(returned.events["part"]) == {"train", "test"}
+
+
+def test_candidates():
+    events = load_interactions([{"user_id": 1, "item_id": item} for item in "abcd"])
+    catalog = Catalog.from_frame([{"item_id": item} for item in "xdcbay"]).without_items(["y"])
+    splits = split_leave_last(events)
+    assert splits.targets("test", catalog).candidates.tolist() == [2, 3, 4, 5]
+    assert splits.targets("test", catalog, "all").candidates.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_candidates_are_never_the_padding():
+    log = [(1, "a"), (1, "b"), (1, "c"), (2, "unknown"), (2, "a")]
+    splits = split_leave_last(load_interactions([{"user_id": u, "item_id": i} for u, i in log]))
+    catalog = Catalog.from_frame([{"item_id": item} for item in "abc"])
+    assert splits.targets("test", catalog).candidates.tolist() == [1, 2, 3]
+    with pytest.raises(DataError, match="such as 'unknown'"):
+        splits.train_histories(catalog)
+
+
+@needs_data
+def test_movielens_by_time():
+    folder = Path(os.environ["HFREC_DATA"]) / "movielens-1m"
+    catalog = Catalog.from_file(folder / "items.csv")
+    splits = split_by_time(load_interactions("${HFREC_DATA}/movielens-1m/interactions.parquet", catalog=catalog))
+    train = set(splits.events.filter(pl.col("part") == "train")["item_id"])
+    targets = splits.targets("test", catalog)
+    assert len(targets) == splits.report["test"] == 57_531
+    assert sum(item not in train for item in catalog.ids(targets.rows)) == 120
+    assert len(targets.candidates) == 3_533
+    histories = targets.histories(np.arange(0, len(targets), 50))
+    latest = np.maximum.reduceat(np.append(histories.times, -np.inf), histories.offsets[:-1])
+    times = targets.sequences.times[targets.sequences.offsets[targets.users] + targets.positions][::50]
+    assert (latest <= times)[histories.lengths > 0].all()
+
+
+@needs_data
+@pytest.mark.parametrize(("name", "cold"), [("amazon-beauty", 2_166), ("movielens-1m", 616)])
+def test_cold_targets_of_the_benchmarks(name, cold):
+    splits = split_cold_items(load_interactions(f"${{HFREC_DATA}}/{name}/interactions.parquet"))
+    catalog = catalog_of(splits.events)
+    targets = splits.targets("test", catalog)
+    assert np.isin(targets.rows, catalog.rows(splits.held_out["test"])).sum() == cold
