@@ -14,13 +14,18 @@ COMMANDS = ("encode", "train", "evaluate", "recommend", "similar", "card")
 
 
 def main() -> None:
-    """Run the command that `sys.argv` names; an error is one line on stderr and exit status 2."""
-    arguments = sys.argv[1:]
+    """Run the command that `sys.argv` names; an error is one line on stderr and exit status 2.
+
+    With `--debug` it comes with its traceback.
+    """
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
     if arguments[:1] in (["train"], ["evaluate"]):
-        _guarded(_run_config, arguments[0], arguments[1:])
+        _guarded(debug, _run_config, arguments[0], arguments[1:])
         return
     parsed = build_parser().parse_args(arguments)
-    _guarded(globals()[f"_{parsed.command}"], parsed)
+    commands = {"encode": _encode, "recommend": _recommend, "similar": _similar, "card": _card}
+    _guarded(debug, commands[parsed.command], parsed)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,12 +34,14 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(prog="hfrec", description="A recommender that you can from_pretrained.")
     parser.add_argument("--version", action="version", version=f"hfrec {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(COMMANDS) + "}")
 
     encode = commands.add_parser("encode", help="read texts and pictures of a catalogue into vectors")
     encode.add_argument("--items", required=True)
     encode.add_argument("--out", required=True, help="folder for catalogue and vectors")
     encode.add_argument("--images", help="folder of <item_id>.jpg, or a column")
+    encode.add_argument("--text-columns", nargs="+", metavar="COLUMN")
     encode.add_argument("--text-encoder")
     encode.add_argument("--image-encoder")
     encode.add_argument("--cache")
@@ -52,6 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     recommend.add_argument("--seed", type=int, default=0)
     recommend.add_argument("--out", help="Parquet file for --histories: user_id, rank, item_id, score")
     recommend.add_argument("--sheet", help="PNG of histories and lists as pictures")
+    recommend.add_argument(
+        "--filter", help="only such items, in SQL over the catalogue's columns: \"category = 'lamp'\""
+    )
 
     similar = commands.add_parser("similar", help="items whose content is alike")
     similar.add_argument("--model", required=True)
@@ -63,6 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     card = commands.add_parser("card", help="write README.md anew from results.json")
     card.add_argument("--model", required=True)
+    card.add_argument(
+        "--check", action="store_true", help="write nothing; fail if README.md is not what would be written"
+    )
     return parser
 
 
@@ -92,33 +105,46 @@ def _config_parser(name: str, description: str) -> ArgumentParser:
 
     parser = ArgumentParser(prog=name, description=description)
     parser.add_argument("--config", action="config")
-    parser.add_argument("--output", type=str)
+    parser.add_argument("--output", type=str, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num_items", type=int, default=600)
     return parser
 
 
-def _guarded(run: Any, *arguments: Any) -> None:
-    warnings.showwarning = lambda message, *_, **__: print(f"hfrec: warning: {message}", file=sys.stderr)
+def _guarded(debug: bool, run: Any, *arguments: Any) -> None:
     try:
-        run(*arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: print(f"hfrec: warning: {message}", file=sys.stderr)
+            run(*arguments)
     except (ValueError, FileNotFoundError) as error:
-        print(f"hfrec: error: {error}", file=sys.stderr)
+        if debug:
+            raise
+        print(f"hfrec: error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
 def _run_config(command: str, arguments: list[str]) -> None:
-    from hfrec.training.run import evaluate_folder, run_training
+    if command == "train":
+        from hfrec.training.run import run_training
 
-    parser = build_run_parser()
-    if command == "evaluate":
-        parser.add_argument("--model_folder", "--folder", type=str, help="the saved recommender to judge")
-        config = parser.parse_args(arguments)
-        from hfrec.evaluation.evaluator import format_table
+        run_training(build_run_parser().parse_args(arguments))
+        return
+    # `--model DIR` is taken out first: to the parser of a run, `model` is a section.
+    before = argparse.ArgumentParser(
+        prog="hfrec evaluate",
+        description="Judge a saved recommender on the test part of a run's data.",
+        epilog="and --data.x VALUE, as for `hfrec train`",
+        allow_abbrev=False,
+    )
+    before.add_argument("--model", required=True, help="the saved recommender to judge")
+    before.add_argument("--config", required=True, help="the YAML whose `data` section names the data")
+    found, rest = before.parse_known_args(arguments)
 
-        print(format_table({config.model_folder: evaluate_folder(config, config.model_folder)}))
-    else:
-        run_training(parser.parse_args(arguments))
+    from hfrec.evaluation.evaluator import format_table
+    from hfrec.training.run import evaluate_folder
+
+    config = build_run_parser().parse_args(["--config", found.config, *rest])
+    print(format_table({found.model: evaluate_folder(config, found.model)}))
 
 
 def _encode(arguments: argparse.Namespace) -> None:
@@ -128,7 +154,7 @@ def _encode(arguments: argparse.Namespace) -> None:
     from hfrec.items.encoder import ItemEncoder
     from hfrec.models.artifact import save_catalog
 
-    catalog = Catalog.from_file(arguments.items, images=arguments.images)
+    catalog = Catalog.from_file(arguments.items, images=arguments.images, text_columns=arguments.text_columns)
     encoder = ItemEncoder(text=arguments.text_encoder, image=arguments.image_encoder, cache_dir=arguments.cache)
     items = encoder.encode(catalog)
     save_catalog(catalog, Path(arguments.out))
@@ -145,13 +171,18 @@ def _recommend(arguments: argparse.Namespace) -> None:
     if arguments.histories:
         if not arguments.out:
             raise ValueError("`--histories` needs `--out`, the Parquet file for the lists.")
+        if arguments.sheet or arguments.filter:
+            raise ValueError(
+                "`--sheet` and `--filter` go with `--history` and `--sample-users`, not with `--histories`."
+            )
         counts = recommend_table(recommender, read_histories(arguments.histories), arguments.out, arguments.k)
         print(", ".join(f"{name} {number}" for name, number in counts.items()), f"→ {arguments.out}")
         return
     histories = _some_histories(recommender, arguments)
+    wanted = _expression(arguments.filter)
     sheet = []
     for name, history in histories.items():
-        found = recommender.recommend(history, arguments.k)
+        found = recommender.recommend(history, arguments.k, filter=wanted)
         known = [item_id for item_id in history if item_id in recommender.catalog]
         print(f"\n{name}")
         for title, item_id in zip(recommender.catalog.titles(recommender.catalog.rows(known)), known, strict=True):
@@ -176,6 +207,11 @@ def _some_histories(recommender: Any, arguments: argparse.Namespace) -> dict[str
 
     events = load_interactions(arguments.interactions, duplicates="first", user_core=5)
     users = events["user_id"].unique(maintain_order=True)
+    if not 1 <= arguments.sample_users <= len(users):
+        raise ValueError(
+            f"`--sample-users` must be at least 1 and at most the number of users with 5 events ({len(users)}), "
+            f"got {arguments.sample_users}."
+        )
     drawn = np.random.default_rng(arguments.seed).choice(len(users), arguments.sample_users, replace=False)
     by_user = {user: events.filter(events["user_id"] == user)["item_id"].to_list() for user in users.gather(drawn)}
     return {f"user {user}": history[-arguments.k :] for user, history in by_user.items()}
@@ -199,9 +235,26 @@ def _card(arguments: argparse.Namespace) -> None:
     from hfrec.model_card import render_card
     from hfrec.models.artifact import write_documents
 
-    results = json.loads((Path(arguments.model) / "results.json").read_text(encoding="utf-8"))
-    write_documents(arguments.model, {"README.md": render_card(results)})
-    print(Path(arguments.model) / "README.md")
+    path = Path(arguments.model) / "README.md"
+    card = render_card(json.loads(path.with_name("results.json").read_text(encoding="utf-8")))
+    if not arguments.check:
+        write_documents(arguments.model, {"README.md": card})
+    elif not path.exists() or path.read_text(encoding="utf-8") != card:
+        raise ValueError(f"{path} is not the card of results.json. Write it: hfrec card --model {arguments.model}")
+    print(path)
+
+
+def _expression(text: str | None) -> Any:
+    if text is None:
+        return None
+    import polars as pl
+
+    try:
+        return pl.sql_expr(text)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(
+            f"`--filter` must be a condition such as \"category = 'lamp'\", got {text!r}: {error}"
+        ) from error
 
 
 def _typed(recommender: Any, ids: list[str]) -> list[Any]:

@@ -21,6 +21,12 @@ def shop() -> Shop:
 
 
 @pytest.fixture(scope="session")
+def shop_folder(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shop as a user has it: two tables and a folder of pictures."""
+    return shop.save(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="session")
 def shop_items(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> ItemTable:
     """The shop read by real encoders: packaged MiniLM, and a tiny CLIP trained for a few steps."""
     folder = tmp_path_factory.mktemp("clip")

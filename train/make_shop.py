@@ -17,6 +17,7 @@ if __name__ == "__main__":
     if made.exists() and made.read_text() == settings:
         print(f"{output} is there already: {settings}", end="")
     else:
+        made.unlink(missing_ok=True)
         shop = hfrec.make_shop(config.seed, config.num_items, config.num_users)
         shop.save(output)
         made.write_text(settings)

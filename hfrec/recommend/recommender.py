@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,16 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import torch
+from torch import Tensor
 
 from hfrec.data.catalog import Catalog
 from hfrec.data.histories import Histories
-from hfrec.data.schema import DataError
+from hfrec.data.schema import AUDIO, IMAGE, VIDEO, DataError
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
 from hfrec.models.artifact import load_recommender
 from hfrec.models.neighbours import unit_vectors
-
-logger = logging.getLogger(__name__)
+from hfrec.models.topk import TopK
 
 
 class Recommendation(NamedTuple):
@@ -80,66 +80,99 @@ class Recommender:
             DataError: an unknown candidate.
             ValueError: `k` is larger than the number of candidates.
         """
+        if isinstance(history, str | bytes):
+            raise ValueError(f"A history must be a list of item ids, got {history!r}. Write `[{history!r}]`.")
         many = isinstance(history, Histories) or (len(history) > 0 and isinstance(history[0], list | tuple))
         histories = history if isinstance(history, Histories) else self._histories(history if many else [history])
-        rows = self._candidate_rows(candidates, filter)
+        top = self.top_rows(histories, k, self._candidate_rows(candidates, filter), exclude_seen)
+        num_empty = int((histories.lengths == 0).sum())
+        if num_empty:
+            histories_hold = "1 history holds" if num_empty == 1 else f"{num_empty} histories hold"
+            warnings.warn(f"{histories_hold} no known item: the most popular ones are given.", stacklevel=2)
+        lists = [self._named(row, score) for row, score in zip(top.rows, top.scores, strict=True)]
+        return lists if many else lists[0]
+
+    def top_rows(self, histories: Histories, k: int, rows: np.ndarray | None = None, exclude_seen: bool = True) -> TopK:
+        """The best catalogue rows `(B, K)` of `rows` (by default all) and their scores; an empty history gets the most
+        popular ones, scored by their number of events.
+
+        Raises:
+            ValueError: `k` is larger than the number of candidates.
+        """
+        if rows is None:
+            rows = self._candidate_rows(None, None)
         top = self.model.topk(histories, k, histories if exclude_seen else None, rows)
         best_rows, scores = top.rows.copy(), top.scores.copy()
         empty = np.flatnonzero(histories.lengths == 0)
         if len(empty):
-            warnings.warn(f"{len(empty)} histories hold no known item: they get the most popular ones.", stacklevel=2)
             counts = self.model.statistics.popularity[rows]
             popular = np.argsort(-counts, kind="stable")[:k]
             best_rows[empty], scores[empty] = rows[popular], counts[popular]
-        lists = [self._named(row, score) for row, score in zip(best_rows, scores, strict=True)]
-        return lists if many else lists[0]
+        return TopK(best_rows, scores)
 
     def similar_items(self, item_id: Any, k: int = 10) -> list[Recommendation]:
         """The `k` items whose content is nearest: mean cosine of the modalities that both items have.
 
         Raises:
-            DataError: an unknown item, or a catalogue without vectors.
+            DataError: an unknown item, an item or a catalogue without vectors.
+            ValueError: `k` is larger than the number of other items.
         """
         row = int(self.catalog.rows([item_id])[0])
         if row == 0:
             raise DataError(f"The item {item_id!r} must be in the catalogue of {len(self.catalog)} items; it is not.")
+        others = self.catalog.num_rows - 1 - len({row, *self.catalog.removed_rows.tolist()})
+        if not 1 <= k <= others:
+            raise ValueError(f"`k` must be at least 1 and at most the number of other items ({others}), got {k}.")
         shared, total = np.zeros(self.catalog.num_rows), np.zeros(self.catalog.num_rows)
         for vectors in unit_vectors(self.model.items).values():
             total += vectors @ vectors[row]
-            shared += np.abs(vectors).any(1) * bool(np.abs(vectors[row]).any())
+            shared += vectors.any(1) * bool(vectors[row].any())
+        if not shared[row]:
+            raise DataError(
+                f"The item {item_id!r} must have a text or a picture to be compared by, and has no content vector."
+            )
         scores = np.where(shared > 0, total / np.maximum(shared, 1), -np.inf)
         scores[[0, row, *self.catalog.removed_rows]] = -np.inf
-        if not 1 <= k < len(self.catalog):
-            raise ValueError(f"`k` must be at least 1 and below the number of items ({len(self.catalog)}), got {k}.")
         best = np.argsort(-scores, kind="stable")[:k]
         return self._named(best, scores[best])
 
     def add_items(self, items: Any) -> Recommender:
         """Append new items (a table or a list of dicts), read their text and pictures; they rank at once.
 
+        A picture that cannot be read is left out with a warning. Paths of pictures start at the catalogue's root. If
+        this fails, everything is as it was.
+
         Raises:
             DataError: an id is known already; an item has neither a text nor a picture that can be read.
         """
         catalog = self.catalog.with_items(items)
         rows = np.arange(self.catalog.num_rows, catalog.num_rows)
-        vectors, present = self._encoded(catalog, rows)
-        self.model.attach(self.model.items.append(catalog, vectors, present))
+        grown = self.model.items.append(catalog, *self._encoded(catalog, rows, self.item_encoder.modalities))
+        self.model.attach(_with_content(grown, rows))
         return self
 
     def update_items(self, items: Any) -> Recommender:
-        """Replace columns of known items and read them anew; ids and counts stay."""
+        """Replace columns of known items; what is read of an item is read anew where it changed.
+
+        Ids and counts stay, a null changes nothing, an item that was removed comes back. If this fails, everything is
+        as it was.
+
+        Raises:
+            DataError: an unknown id; an item has neither a text nor a picture that can be read.
+        """
         catalog = self.catalog.with_changes(items)
-        changed = Catalog.from_frame(items, text_columns=[]).item_ids
-        rows = catalog.rows(changed)
-        vectors, present = self._encoded(catalog, rows)
-        self.model.attach(self.model.items.update(catalog, rows, vectors, present))
+        changed = _of_catalog(self.model.items, catalog)
+        for modality, columns in _content_columns(catalog).items():
+            rows = _rows_that_differ(self.catalog, catalog, columns)
+            if len(rows) and modality in changed.modalities:
+                changed = changed.update(catalog, rows, *self._encoded(catalog, rows, (modality,)))
+                _with_content(changed, rows)
+        self.model.attach(changed)
         return self
 
     def remove_items(self, item_ids: Sequence[Any]) -> Recommender:
         """Never recommend these items again; histories may still hold them."""
-        old = self.model.items
-        catalog = self.catalog.without_items(item_ids)
-        self.model.attach(ItemTable(catalog, old.vectors, old.present, old.center, old.scale, old.fingerprint))
+        self.model.attach(_of_catalog(self.model.items, self.catalog.without_items(item_ids)))
         return self
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -164,24 +197,42 @@ class Recommender:
             if len(rows) and rows.min() == 0:
                 raise DataError(f"Candidates must be in the catalogue; {candidates[int(rows.argmin())]!r} is not.")
         if filter is not None:
-            frame = self.catalog.frame
-            kept = (
-                filter(frame)
-                if callable(filter) and not isinstance(filter, pl.Expr)
-                else frame.select(filter).to_series()
-            )
-            rows = np.intersect1d(rows, kept.fill_null(False).arg_true().to_numpy() + 1)
+            rows = np.intersect1d(rows, _kept_places(self.catalog.frame, filter) + 1)
         return np.setdiff1d(rows, self.catalog.removed_rows)
 
-    def _encoded(self, catalog: Catalog, rows: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
-        vectors, present = self.item_encoder.encode_items(catalog, rows)
-        some = np.zeros(len(rows), dtype=bool)
-        for mask in present.values():
-            some |= mask.numpy()
-        if not some.all():
-            item_id = catalog.ids(rows[~some])[0]
-            raise DataError(f"The item {item_id!r} must have a text or a picture that can be read; it has neither.")
-        return vectors, present
+    def _encoded(
+        self, catalog: Catalog, rows: np.ndarray, modalities: Sequence[str]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Vectors `(A, F)` and masks `(A,)` of the A items in `rows`, in those of `modalities` that the table has.
+
+        Raises:
+            DataError: the table's vectors are of another encoder.
+        """
+        encoder, table = self.item_encoder, self.model.items
+        modalities = [name for name in modalities if name in table.modalities]
+        for modality in modalities:
+            if modality not in encoder.modalities or encoder.fingerprint[modality] != table.fingerprint[modality]:
+                raise DataError(
+                    f"The {modality} vectors of the catalogue must be of the item encoder ({encoder!r}); they are of "
+                    f"another one, {table.fingerprint[modality]}. Use that one, or encode the catalogue anew."
+                )
+        cells = {"text": catalog.texts, "image": catalog.images, "audio": catalog.audio, "video": catalog.videos}
+        columns = dict(zip(cells, ("texts", "images", "audio", "videos"), strict=True))
+        wanted = {columns[name]: [cells[name]()[row - 1] for row in rows] for name in modalities}
+        found, masks = encoder.encode_rows(**wanted, root=catalog.root, item_ids=catalog.ids(rows))
+        assert encoder.report is not None
+        if encoder.report.broken:
+            item_id, reason = encoder.report.broken[0]
+            warnings.warn(
+                f"{len(encoder.report.broken)} of the pictures or sounds cannot be read and are left out, such as "
+                f"that of {item_id!r}: {reason}",
+                stacklevel=3,
+            )
+        for modality in modalities:
+            # What an item had before must not outlive it: a modality that none of them has now is missing.
+            found.setdefault(modality, table.vectors[modality].new_zeros(len(rows), table.sizes[modality]))
+            masks.setdefault(modality, torch.zeros(len(rows), dtype=torch.bool))
+        return found, masks
 
     def _named(self, rows: np.ndarray, scores: np.ndarray) -> list[Recommendation]:
         kept = (rows > 0) & np.isfinite(scores)
@@ -191,3 +242,47 @@ class Recommender:
             Recommendation(item_id, float(score), title)
             for item_id, score, title in zip(self.catalog.ids(rows), scores, titles, strict=True)
         ]
+
+
+def _content_columns(catalog: Catalog) -> dict[str, list[str]]:
+    """The columns of `catalog` that each modality is read from."""
+    columns = {"text": catalog.text_columns, "image": (IMAGE,), "audio": (AUDIO,), "video": (VIDEO,)}
+    return {modality: [name for name in names if name in catalog.frame.columns] for modality, names in columns.items()}
+
+
+def _rows_that_differ(old: Catalog, new: Catalog, columns: Sequence[str]) -> np.ndarray:
+    """Rows in which one of `columns` differs between two catalogues of the same items."""
+    if not columns:
+        return np.zeros(0, np.int64)
+    before, after = (frame.select(pl.struct(columns)).to_series() for frame in (old.frame, new.frame))
+    return before.ne_missing(after).arg_true().to_numpy().astype(np.int64) + 1
+
+
+def _with_content(items: ItemTable, rows: np.ndarray) -> ItemTable:
+    """`items`, after a look whether something is known of each of `rows`."""
+    known = torch.stack([mask[torch.from_numpy(rows)] for mask in items.present.values()]).any(0)
+    if not bool(known.all()):
+        item_id = items.catalog.ids([rows[int(known.int().argmin())]])[0]
+        raise DataError(f"The item {item_id!r} must have a text or a picture that can be read; it has neither.")
+    return items
+
+
+def _of_catalog(items: ItemTable, catalog: Catalog) -> ItemTable:
+    """The same vectors for another state of the same items."""
+    return ItemTable(catalog, items.vectors, items.present, items.center, items.scale, items.fingerprint)
+
+
+def _kept_places(frame: pl.DataFrame, filter: pl.Expr | Callable[[pl.DataFrame], pl.Series]) -> np.ndarray:
+    """Lines of `frame`, counted from 0, for which `filter` holds.
+
+    Raises:
+        ValueError: it names a column that is not there, or does not give one boolean a line.
+    """
+    try:
+        kept = frame.select(filter).to_series() if isinstance(filter, pl.Expr) else filter(frame)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"`filter` must be over the catalogue's columns {frame.columns}: {error}") from error
+    if not isinstance(kept, pl.Series) or kept.dtype != pl.Boolean or len(kept) != frame.height:
+        given = f"{kept.dtype} ({len(kept)})" if isinstance(kept, pl.Series) else type(kept).__name__
+        raise ValueError(f"`filter` must give a boolean for each of the {frame.height} items, got {given}.")
+    return kept.fill_null(False).arg_true().to_numpy().astype(np.int64)

@@ -130,10 +130,11 @@ def _pairs(catalog: Catalog) -> tuple[list[Image.Image], list[str]]:
     """Pictures, opened, and texts of the items that have both."""
     items = list(zip(catalog.item_ids, catalog.images(), catalog.texts(), strict=True))
     complete = [(item_id, cell, text) for item_id, cell, text in items if cell is not None and text]
+    pictures, texts = sum(cell is not None for _, cell, _ in items), sum(bool(text) for *_, text in items)
     if len(complete) < 2:
         raise DataError(
             f"At least two items must have both a picture and a text, got {len(complete)} of {len(items)} "
-            f"(pictures: {sum(cell is not None for _, cell, _ in items)}, texts: {sum(bool(text) for *_, text in items)}). "
+            f"(pictures: {pictures}, texts: {texts}). "
             "Name the pictures' folder or column with `images=` when you open the catalogue."
         )
     pictures = [_open_picture(item_id, cell, catalog.root) for item_id, cell, _ in complete]
@@ -218,7 +219,7 @@ def _patch_waves(side: int, width: int) -> torch.Tensor:
     waves = []
     for _, colour, down, right in chosen:
         wave = colours[colour][:, None, None] * torch.outer(cosines[down], cosines[right])
-        waves.append(wave / wave.norm() * (0.3 + 0.3 * (down + right)))
+        waves.append(wave / wave.norm() * (0.3 + 0.2 * (down + right)))
     return torch.stack(waves)
 
 

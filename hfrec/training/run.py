@@ -103,7 +103,7 @@ def build_parser() -> ArgumentParser:
     """The parser of a run: `--config FILE`, and `--data.x --model.x --training.x` over it; a typo is an error."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog="train.py", description="Train, judge and save a recommender.")
+    parser = ArgumentParser(prog="train.py", description="Train, judge and save a recommender.", allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML with the sections data, model and training")
     parser.add_class_arguments(DataConfig, "data")
     parser.add_class_arguments(ModelConfig, "model")
