@@ -149,8 +149,8 @@ def make_shop(seed: int = 0, num_items: int = 600, num_users: int = 2000) -> Sho
 def make_captions(shop: Shop) -> pl.DataFrame:
     """The shop's items with titles that also tell what the picture shows: kind, style, colour and pattern.
 
-    Two more lines tell kind and pattern, and the pattern alone, before the description. An encoder learns to see
-    what captions tell; pretrain it on the captions of a shop with another seed.
+    Two more lines, the kind alone and the pattern alone, come before the description: without them an encoder finds
+    it enough to learn the colour and one of the two. Pretrain it on the captions of a shop with another seed.
     """
     codes = {name: _codes(shop.attributes[name], values) for name, values in _ATTRIBUTES.items()}
     titles, texts = [], []
@@ -158,7 +158,7 @@ def make_captions(shop: Shop) -> pl.DataFrame:
         kind, style, colour, pattern = (int(codes[name][row]) for name in ("kind", "style", "colour", "pattern"))
         language = LANGUAGES[code]
         titles.append(language.title(kind, style, colour, pattern))
-        lines = [language.title(kind, None, None, pattern), language.patterns[pattern], description]
+        lines = [language.title(kind, None, None), language.patterns[pattern], description]
         texts.append("\n".join(line for line in lines if line))
     return shop.items.with_columns(pl.Series(TITLE, titles), pl.Series(DESCRIPTION, texts))
 

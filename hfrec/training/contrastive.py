@@ -1,4 +1,4 @@
-"""Train a small CLIP from scratch on the (picture, text) pairs of a catalogue: an item encoder without a download."""
+"""Train a small CLIP from scratch on a catalogue's pictures and texts: an item encoder without a download."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_TOKENS = 64
-MAX_LINES = 4
+MAX_LINES = 3
 TRAINING_LOG = "training_log.json"
 
 _START, _END, _PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
@@ -39,24 +39,26 @@ def train_clip(
     *,
     image_size: int = 64,
     patch_size: int = 8,
-    hidden_size: int = 96,
+    hidden_size: int = 64,
     num_layers: int = 3,
     projection_size: int = 96,
     vocab_size: int = 2000,
-    steps: int = 400,
-    batch_size: int = 128,
-    learning_rate: float = 2e-3,
+    steps: int = 1000,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
     seed: int = 0,
     device: str | None = None,
 ) -> Path:
     """Train a `transformers.CLIPModel` and its tokenizer on the items that have both a picture and a text.
 
     The folder loads like a CLIP of the Hub: `CLIPModel`, `AutoProcessor`, `AutoTokenizer` and
-    `SentenceTransformer`. `training_log.json` in it holds the loss of every step. The caller's random state is left
-    as it was. Captions should tell what the pictures show: an encoder sees what it had to name.
+    `SentenceTransformer`. `training_log.json` in it holds the loss of every step. The caller's random state is
+    left as it was. Captions should tell what the pictures show: an encoder sees what it had to name. Some 80
+    seconds on two cores with the defaults; 3,000 items teach it more than 1,500 do in the same time.
 
     Args:
-        catalog: texts whose first line stands for itself (a title); every second batch reads that line alone.
+        catalog: each line of a text should make sense alone; a batch reads the first, second or third of its items'
+            lines, or whole texts.
         image_size: pixels of each side that the model sees; a multiple of `patch_size`.
         hidden_size: width of both towers, a multiple of 32 (the width of a head).
         projection_size: width of the vectors that the two towers share.
@@ -130,11 +132,12 @@ def _pairs(catalog: Catalog) -> tuple[list[Image.Image], list[str]]:
     """Pictures, opened, and texts of the items that have both."""
     items = list(zip(catalog.item_ids, catalog.images(), catalog.texts(), strict=True))
     complete = [(item_id, cell, text) for item_id, cell, text in items if cell is not None and text]
-    pictures, texts = sum(cell is not None for _, cell, _ in items), sum(bool(text) for *_, text in items)
     if len(complete) < 2:
+        num_pictures = sum(cell is not None for _, cell, _ in items)
+        num_texts = sum(bool(text) for *_, text in items)
         raise DataError(
             f"At least two items must have both a picture and a text, got {len(complete)} of {len(items)} "
-            f"(pictures: {pictures}, texts: {texts}). "
+            f"(pictures: {num_pictures}, texts: {num_texts}). "
             "Name the pictures' folder or column with `images=` when you open the catalogue."
         )
     pictures = [_open_picture(item_id, cell, catalog.root) for item_id, cell, _ in complete]
@@ -198,7 +201,7 @@ def _tiny_clip(
         waves = _patch_waves(patch_size, hidden_size * 5 // 8)
         embeddings.patch_embedding.weight[: len(waves)] = waves
         places = _grid_waves(image_size // patch_size, hidden_size * 3 // 8)
-        embeddings.position_embedding.weight[1:, -places.shape[1] :] = 2 * places
+        embeddings.position_embedding.weight[1:, -places.shape[1] :] = 3 * places
     return model
 
 

@@ -114,6 +114,9 @@ def test_captions_tell_the_pattern_and_the_colour_too(shop):
         language = LANGUAGES[text["language"]]
         assert language.patterns[PATTERNS.index(truth["pattern"])] in text["title"]
         assert language.colours[list(COLOURS).index(truth["colour"])] in text["title"]
+        kind, pattern, *_ = text["description"].split("\n")
+        assert kind.lower() == language.articles[KINDS.index(truth["kind"])][0].lower()
+        assert pattern == language.patterns[PATTERNS.index(truth["pattern"])]
 
 
 def test_every_picture_opens(shop):

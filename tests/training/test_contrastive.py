@@ -16,7 +16,7 @@ from hfrec.data.schema import DataError
 from hfrec.data.synthetic import make_captions, make_shop
 from hfrec.training.contrastive import contrastive_loss, train_clip, train_tokenizer
 
-SHORT = {"steps": 24, "batch_size": 32, "hidden_size": 32, "num_layers": 1, "image_size": 32}
+SHORT = {"steps": 160, "batch_size": 32, "hidden_size": 32, "num_layers": 1, "image_size": 32, "learning_rate": 3e-3}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def _picture_vectors(folder, pictures):
 def test_the_loss_falls(folder):
     loss = json.loads((folder / "training_log.json").read_text())["loss"]
     assert len(loss) == SHORT["steps"]
-    assert np.mean(loss[-8:]) < np.mean(loss[:8]) - 0.1
+    assert np.mean(loss[-8:]) < np.mean(loss[:8]) - 0.5
 
 
 def test_the_folder_holds_no_pickle_and_loads_by_name(folder, shop):
