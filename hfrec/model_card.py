@@ -46,8 +46,8 @@ def render_card(results: dict[str, Any]) -> str:
 
 # hfrec on {results["dataset"]}
 
-A sequence recommender: items are read as {", ".join(model["modalities"]) or "ids"}, a
-{model["backbone"]} models the history ({model["parameters"]:,} parameters).
+A sequence recommender: items are read as {" and ".join(model["modalities"]) or "ids"};
+a {model["backbone"]} decoder models the history ({model["parameters"]:,} parameters).
 
 ```python
 import hfrec

@@ -10,10 +10,8 @@ from hfrec.cli import build_clip_parser
 
 if __name__ == "__main__":
     config = build_clip_parser().parse_args()
-    output, settings = (
-        Path(config.output),
-        f"seed {config.seed}, {config.num_items} items, {config.steps} steps\n",
-    )
+    output = Path(config.output)
+    settings = f"seed {config.seed}, {config.num_items} items, {config.steps} steps\n"
     made = output / "settings.txt"
     if made.exists() and made.read_text() == settings:
         print(f"{output} is there already: {settings}", end="")

@@ -9,6 +9,7 @@ import numpy as np
 
 from hfrec.data.catalog import Catalog
 from hfrec.data.histories import Histories, Targets
+from hfrec.data.splits import Splits
 
 MIN_USERS = 100
 """A slice of fewer users is printed as too few to say anything."""
@@ -61,6 +62,14 @@ def target_slices(
     for language in sorted({language for language in languages if language is not None}):
         slices[f"language={language}"] = languages == language
     return {name: chosen for name, chosen in slices.items() if chosen.any()}
+
+
+def part_slices(
+    splits: Splits, part: str, targets: Targets, train: Histories, catalog: Catalog
+) -> dict[str, np.ndarray]:
+    """The slices of a part's `targets`; where the split holds items out for it, those are the cold ones."""
+    held_out = splits.held_out.get(part)
+    return target_slices(targets, train, catalog, None if held_out is None else catalog.rows(held_out))
 
 
 def _first_targets(targets: Targets) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -34,7 +35,7 @@ class TowerSpec:
     device: str = "cpu"
 
 
-class Tower:
+class Tower(ABC):
     """One modality of one loaded encoder.
 
     Attributes:
@@ -47,13 +48,13 @@ class Tower:
         self.spec = spec
         self.modality = spec.modality
 
+    @abstractmethod
     def preprocess(self, inputs: list[Any], prompt: str | None = None) -> dict[str, Any]:
         """`inputs` (B strings, RGB pictures …) as the model's tensors, on its device."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, features: dict[str, Any]) -> Tensor:
         """Vectors (B, F) of preprocessed inputs, with gradient."""
-        raise NotImplementedError
 
     def encode(self, inputs: list[Any], prompt: str | None = None) -> np.ndarray:
         """Vectors (B, F) float32 of `inputs`, without gradient, in evaluation mode."""

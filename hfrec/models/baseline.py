@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -21,7 +22,7 @@ from hfrec.models.artifact import CatalogFiles, read_catalog, save_folder, verif
 from hfrec.models.topk import TopK, top_rows
 
 
-class Baseline:
+class Baseline(ABC):
     """A recommender that is counted, not trained.
 
     A subclass names its `model_type`, its `settings` with their defaults, and computes `_scores`.
@@ -87,9 +88,9 @@ class Baseline:
         """The K best rows `(B, K)` and their scores, best first; `exclude` and tombstones are hidden."""
         return top_rows(self, histories, k, exclude, items)
 
+    @abstractmethod
     def _scores(self, histories: Histories) -> np.ndarray:
         """Scores `(B, N + 1)` float32 of all rows, padding included."""
-        raise NotImplementedError(f"{type(self).__name__} must compute `_scores`.")
 
     def attach(self, items: ItemTable, statistics: Statistics | None = None) -> Self:
         """Recommend from `items`: a grown catalogue, or another; counts that are not given are kept and grown."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from hfrec.data.histories import Histories
 from hfrec.data.schema import DataError
@@ -29,17 +30,35 @@ class TextNeighbours(Baseline):
 
 
 class VectorNeighbours(Baseline):
-    """score(j) = Σ_k decay^k · mean over the modalities of cos(x_{i_k}, x_j), by centred content vectors."""
+    """score(j) = Σ_k decay^k · cos(x_{i_k}, x_j), by centred content vectors, averaged over what can be compared.
+
+    An item without a picture is compared by its text alone, and is not the less alike for it.
+    """
 
     model_type = "hfrec-vector-neighbours"
     defaults: ClassVar[dict[str, Any]] = {"decay": 0.7, "window": 10}
 
     def _scores(self, histories: Histories) -> np.ndarray:
-        weights = recency_weights(histories, self.catalog.num_rows, self.settings["decay"], self.settings["window"])
-        scores = np.zeros((len(histories), self.catalog.num_rows), np.float32)
-        for vectors in unit_vectors(self.items).values():
-            scores += (weights @ vectors).astype(np.float32) @ vectors.T
-        return scores / len(self.items.modalities)
+        num_rows = self.catalog.num_rows
+        weights = recency_weights(histories, num_rows, self.settings["decay"], self.settings["window"])
+        return alike(weights, self.items)
+
+
+def alike(weights: sparse.csr_array, items: ItemTable) -> np.ndarray:
+    """Likeness `(B, N + 1)` float32 of all items to weighted items `(B, N + 1)`: cosines, weighted, averaged over the
+    pairs of item and modality that both sides have, and multiplied by the weight of the whole history.
+
+    Raises:
+        DataError: the table has no vectors.
+    """
+    total = np.zeros(weights.shape, np.float32)
+    compared = np.zeros(weights.shape, np.float32)
+    for vectors in unit_vectors(items).values():
+        total += (weights @ vectors).astype(np.float32) @ vectors.T
+        has = vectors.any(1).astype(np.float32)
+        compared += np.outer(weights @ has, has)
+    whole = np.asarray(weights.sum(axis=1)).reshape(-1, 1)
+    return np.divide(total * whole, compared, out=np.zeros_like(total), where=compared > 0)
 
 
 def unit_vectors(items: ItemTable) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from hfrec.data.catalog import Catalog
@@ -18,7 +19,7 @@ from hfrec.data.schema import AUDIO, IMAGE, VIDEO, DataError
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
 from hfrec.models.artifact import load_recommender
-from hfrec.models.neighbours import unit_vectors
+from hfrec.models.neighbours import alike
 from hfrec.models.topk import TopK
 
 
@@ -123,15 +124,15 @@ class Recommender:
         others = self.catalog.num_rows - 1 - len({row, *self.catalog.removed_rows.tolist()})
         if not 1 <= k <= others:
             raise ValueError(f"`k` must be at least 1 and at most the number of other items ({others}), got {k}.")
-        shared, total = np.zeros(self.catalog.num_rows), np.zeros(self.catalog.num_rows)
-        for vectors in unit_vectors(self.model.items).values():
-            total += vectors @ vectors[row]
-            shared += vectors.any(1) * bool(vectors[row].any())
-        if not shared[row]:
+        one = sparse.csr_array(([1.0], ([0], [row])), shape=(1, self.catalog.num_rows))
+        scores = alike(one, self.model.items)[0]
+        known = {name: mask.numpy() for name, mask in self.model.items.present.items()}
+        if not any(mask[row] for mask in known.values()):
             raise DataError(
                 f"The item {item_id!r} must have a text or a picture to be compared by, and has no content vector."
             )
-        scores = np.where(shared > 0, total / np.maximum(shared, 1), -np.inf)
+        comparable = np.any([mask & mask[row] for mask in known.values()], axis=0)
+        scores = np.where(comparable, scores, -np.inf)
         scores[[0, row, *self.catalog.removed_rows]] = -np.inf
         best = np.argsort(-scores, kind="stable")[:k]
         return self._named(best, scores[best])

@@ -6,7 +6,7 @@ import json
 import platform
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from hfrec.data.interactions import load_interactions
 from hfrec.data.read import expand_path
 from hfrec.data.splits import Splits, split_by_time, split_cold_items, split_leave_last
 from hfrec.evaluation.evaluator import Evaluation, evaluate, format_table
+from hfrec.evaluation.slices import part_slices
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
 from hfrec.model_card import render_card
@@ -81,24 +82,6 @@ class DataConfig:
     cache: str | None = None
 
 
-@dataclass
-class ModelConfig:
-    """The `model` section: fields of `RecConfig` (see there)."""
-
-    hidden_size: int = 128
-    num_layers: int = 2
-    num_heads: int = 2
-    backbone_config: dict[str, Any] | None = None
-    use_item_ids: bool = True
-    item_id_dropout: float = 0.2
-    modality_dropout: float = 0.1
-    use_times: bool = True
-    event_types: list[str] | None = None
-    max_history: int = 50
-    dropout: float = 0.2
-    logit_scale: float = 0.0
-
-
 def build_parser() -> ArgumentParser:
     """The parser of a run: `--config FILE`, and `--data.x --model.x --training.x` over it; a typo is an error."""
     from jsonargparse import ArgumentParser
@@ -106,7 +89,9 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="train.py", description="Train, judge and save a recommender.", allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML with the sections data, model and training")
     parser.add_class_arguments(DataConfig, "data")
-    parser.add_class_arguments(ModelConfig, "model")
+    # What a user chooses of RecConfig: neither what comes from the items nor what every Hugging Face configuration has.
+    inherited = {one.name for one in fields(RecConfig)} - set(RecConfig.__annotations__)
+    parser.add_class_arguments(RecConfig, "model", skip=inherited | {"modalities", "num_item_ids"})
     parser.add_class_arguments(RecTrainingArguments, "training")
     return parser
 
@@ -195,7 +180,7 @@ def judge(model: RecModel, trainer: RecTrainer, data: DataConfig) -> tuple[dict[
     items = model.items
     assert items is not None
     targets = trainer.splits.targets("test", items.catalog, data.candidates)
-    slices = trainer.slices(targets, "test")
+    slices = part_slices(trainer.splits, "test", targets, trainer.train_histories, items.catalog)
     baselines = fit_baselines(trainer.train_histories, items, trainer.eval_dataset)
     judged = {"hfrec": evaluate(model, targets, slices=slices)}
     judged |= {name: evaluate(baseline, targets, slices=slices) for name, baseline in baselines.items()}
@@ -213,10 +198,8 @@ def evaluate_folder(config: Any, folder: str | Path) -> dict[str, Any]:
     data = DataConfig(**config.data.as_dict())
     model = load_recommender(folder)
     _, splits = load_data(data)
-    from hfrec.evaluation.slices import target_slices
-
     targets = splits.targets("test", model.catalog, data.candidates)
-    slices = target_slices(targets, splits.train_histories(model.catalog), model.catalog)
+    slices = part_slices(splits, "test", targets, splits.train_histories(model.catalog), model.catalog)
     return evaluate(model, targets, slices=slices).metrics()
 
 

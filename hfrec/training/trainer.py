@@ -17,7 +17,6 @@ from hfrec.data.histories import Targets
 from hfrec.data.splits import Splits
 from hfrec.data.statistics import Statistics
 from hfrec.evaluation.evaluator import evaluate
-from hfrec.evaluation.slices import target_slices
 from hfrec.items.table import ItemTable
 from hfrec.models.modeling import RecModel
 from hfrec.training.arguments import RecTrainingArguments
@@ -85,13 +84,6 @@ class RecTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         return figures
 
-    def slices(self, targets: Targets, part: str) -> dict[str, np.ndarray]:
-        """The slices of `targets`, told by the training part (see `target_slices`)."""
-        catalog = self.model.catalog
-        held_out = self.splits.held_out.get(part)
-        cold_items = None if held_out is None else catalog.rows(held_out)
-        return target_slices(targets, self.train_histories, catalog, cold_items)
-
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the loadable folder, catalogue included; a checkpoint holds weights and processor alone."""
         if self.args.should_save:
@@ -99,6 +91,8 @@ class RecTrainer(Trainer):
             self.accelerator.unwrap_model(self.model).save_pretrained(folder, catalog=not _internal_call)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler:
-        generator = torch.Generator().manual_seed(self.args.data_seed or self.args.seed)
+        generator = torch.Generator().manual_seed(
+            self.args.seed if self.args.data_seed is None else self.args.data_seed
+        )
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return LengthGroupedSampler(batch, lengths=self.train_dataset.lengths, generator=generator)

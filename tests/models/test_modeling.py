@@ -14,6 +14,7 @@ import hfrec
 from hfrec.data.collator import HistoryWindows
 from hfrec.data.histories import Histories
 from hfrec.data.schema import DataError
+from hfrec.data.splits import Splits
 from hfrec.items.table import ItemTable
 
 
@@ -24,9 +25,15 @@ def test_auto_model_loads_catalogue_and_weights(trained_folder: Path, train: His
     assert torch.equal(ours.score(train.take([0, 5])), auto.score(train.take([0, 5])))
 
 
-def test_training_raises_validation_ndcg(trained_folder: Path) -> None:
-    curve = np.load(trained_folder / "first_and_last.npy")
-    assert curve.max() > curve[0]
+def test_training_beats_the_untrained_model_and_popularity(
+    trained_folder: Path, splits: Splits, shop_items: ItemTable, train: Histories
+) -> None:
+    validation = splits.targets("validation", shop_items.catalog)
+    trained = hfrec.RecModel.from_pretrained(trained_folder)
+    untrained = hfrec.RecModel(trained.config).attach(shop_items)
+    popular = hfrec.Popularity.fit(train, shop_items)
+    judged = [hfrec.evaluate(one, validation).values("ndcg@10").mean() for one in (trained, untrained, popular)]
+    assert judged[0] > 1.5 * judged[1] and judged[0] > judged[2], judged
 
 
 def test_a_shuffled_catalogue_keeps_every_items_score(trained_folder: Path, shop_items: ItemTable) -> None:
