@@ -23,10 +23,22 @@ class Candidates:
     Attributes:
         embed: item vectors `(C, D)` of catalogue rows `(C,)`.
         rows: rows `(M,)` that may be drawn as negatives, ascending.
+        memory: what is added to the logits of some positions `(p,)` (indices into the P) for catalogue rows `(C,)`,
+            `(p, C)`; `None` where logits are states times vectors and nothing else.
     """
 
     embed: Callable[[Tensor], Tensor]
     rows: Tensor
+    memory: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def logits(self, states: Tensor, rows: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Logits `(p, C)` float32 of catalogue rows `(C,)` after states `(p, D)`; `positions` `(p,)`: by default all."""
+        logits = (states @ self.embed(rows).T).float()
+        if self.memory is None:
+            return logits
+        if positions is None:
+            positions = torch.arange(len(states), device=states.device)
+        return logits + self.memory(positions, rows)
 
 
 @dataclass(frozen=True)
@@ -34,9 +46,9 @@ class FullSoftmax:
     """Cross-entropy over all candidates: exact, and the right choice up to some ten thousand items."""
 
     def __call__(self, states: Tensor, labels: Tensor, weights: Tensor | None, candidates: Candidates) -> Tensor:
-        logits = states @ candidates.embed(candidates.rows).T
+        logits = candidates.logits(states, candidates.rows)
         place = torch.searchsorted(candidates.rows, labels)
-        return _weighted_sum(functional.cross_entropy(logits.float(), place, reduction="none"), weights)
+        return _weighted_sum(functional.cross_entropy(logits, place, reduction="none"), weights)
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ class SampledSoftmax:
             )
         drawn = torch.randperm(num_items, device=labels.device)[: self.num_negatives]
         rows = torch.unique(torch.cat([labels, candidates.rows[drawn]]))
-        logits = (states @ candidates.embed(rows).T).float()
+        logits = candidates.logits(states, rows)
         if self.logq:
             # A label is here for certain because it is one; the uniform share is what any item has.
             chance = self.num_negatives / num_items
