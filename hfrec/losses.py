@@ -32,7 +32,7 @@ class Candidates:
     memory: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def logits(self, states: Tensor, rows: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Logits `(p, C)` float32 of catalogue rows `(C,)` after states `(p, D)`; `positions` `(p,)`: by default all."""
+        """Logits `(p, C)` float32 of rows `(C,)` after states `(p, D)`; `positions` `(p,)`, by default all."""
         logits = (states @ self.embed(rows).T).float()
         if self.memory is None:
             return logits

@@ -194,6 +194,10 @@ class Catalog:
     def _column(self, name: str) -> list[Any]:
         return self.frame[name].to_list() if name in self.frame.columns else [None] * len(self)
 
+    def rows_in(self, other: Catalog) -> np.ndarray:
+        """For each row of this catalogue `(N + 1,)` the row of the same item in `other`, 0 where it has none."""
+        return np.concatenate([[0], other.rows(self.item_ids)])
+
     def with_items(self, items: Any) -> Catalog:
         """A catalogue with `items` (anything that `read_table` opens) appended; columns that it lacks are dropped.
 

@@ -10,6 +10,8 @@ from scipy import sparse
 from hfrec.data.histories import Histories
 
 SECONDS_PER_DAY = 86_400.0
+TRANSITION_WINDOW = 5
+"""Events at most so far apart are a transition."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +27,7 @@ class Statistics:
     transitions: sparse.csr_array
 
     @classmethod
-    def count(cls, train: Histories, num_rows: int, window: int = 5) -> Statistics:
+    def count(cls, train: Histories, num_rows: int, window: int = TRANSITION_WINDOW) -> Statistics:
         """Count once over `train`."""
         return cls(count_popularity(train, num_rows), count_transitions(train, num_rows, window))
 
@@ -38,15 +40,14 @@ class Statistics:
     def num_rows(self) -> int:
         return len(self.popularity)
 
-    def resized(self, num_rows: int) -> Statistics:
-        """The same counts for a catalogue that has grown to `num_rows`; new items start at 0."""
-        if num_rows < self.num_rows:
-            raise ValueError(f"A catalogue only grows: `num_rows` must be at least {self.num_rows}, got {num_rows}.")
-        popularity = np.zeros(num_rows, np.float32)
-        popularity[: self.num_rows] = self.popularity
-        transitions = self.transitions.copy()
-        transitions.resize((num_rows, num_rows))
-        return Statistics(popularity, transitions)
+    def carried_to(self, sources: np.ndarray) -> Statistics:
+        """The same counts for another catalogue: its row r is what `sources[r]` was here, or, where that is 0, new."""
+        chosen = np.flatnonzero(sources)
+        moved = sparse.csr_array(
+            (np.ones(len(chosen), np.float32), (chosen, sources[chosen])), shape=(len(sources), self.num_rows)
+        )
+        popularity = np.where(sources > 0, self.popularity[sources], 0).astype(np.float32)
+        return Statistics(popularity, (moved @ self.transitions @ moved.T).tocsr())
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Flat named arrays, as they are saved."""
@@ -79,19 +80,25 @@ def count_popularity(train: Histories, num_rows: int, half_life_days: float | No
     return np.bincount(train.rows, 0.5 ** (age_days / half_life_days), minlength=num_rows).astype(np.float32)
 
 
-def count_transitions(train: Histories, num_rows: int, window: int = 5) -> sparse.csr_array:
+def count_transitions(train: Histories, num_rows: int, window: int = TRANSITION_WINDOW) -> sparse.csr_array:
     """Σ 1/d over all pairs i before j at distance d ≤ `window` within one history, `(num_rows, num_rows)` CSR."""
-    owners = train.owners
-    before, after, weight = [], [], []
-    for distance in range(1, window + 1):
-        same = owners[:-distance] == owners[distance:]
-        before.append(train.rows[:-distance][same])
-        after.append(train.rows[distance:][same])
-        weight.append(np.full(int(same.sum()), 1.0 / distance))
-    pairs = (np.concatenate(before), np.concatenate(after))
-    counts = sparse.coo_array((np.concatenate(weight), pairs), shape=(num_rows, num_rows)).tocsr()
+    _, before, after, weights = pairs_within(train, window)
+    counts = sparse.coo_array((weights, (before, after)), shape=(num_rows, num_rows)).tocsr()
     counts.sum_duplicates()
     return counts.astype(np.float32)
+
+
+def pairs_within(
+    histories: Histories, window: int = TRANSITION_WINDOW
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs of events at distance d ≤ `window`: index of their history, the earlier row, the later one, 1/d."""
+    owners, rows = histories.owners, histories.rows
+    found = []
+    for distance in range(1, window + 1):
+        first = np.flatnonzero(owners[:-distance] == owners[distance:])
+        found.append((owners[first], rows[first], rows[first + distance], np.full(len(first), 1.0 / distance)))
+    owner, before, after, weight = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return owner, before, after, weight
 
 
 def recency_weights(histories: Histories, num_rows: int, decay: float, window: int | None) -> sparse.csr_array:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from hfrec.data.catalog import Catalog
 from hfrec.data.schema import DataError
 
 WORDS = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
@@ -16,7 +17,11 @@ WORDS = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_\u3040-\u30ff\u3400-\u9
 ASCII_WORDS = r"[a-z0-9]+"
 """The words of BENCHMARKS protocol e."""
 
+NEIGHBOURS = 100
+"""Neighbours by words that are kept of each item, at least."""
+
 VOCABULARY_FILE, VECTORS_FILE = "text_index.json", "text_index.safetensors"
+_ROWS_AT_ONCE = 512
 
 
 class TextIndex:
@@ -33,6 +38,7 @@ class TextIndex:
         self.vocabulary = vocabulary
         self.idf = idf
         self.pattern = pattern
+        self._neighbours: tuple[int, sparse.csr_array] | None = None
 
     @classmethod
     def fit(cls, texts: Sequence[str | None], pattern: str = WORDS) -> TextIndex:
@@ -67,17 +73,36 @@ class TextIndex:
         )
         return _weighted(counter.transform([text or "" for text in texts]), self.idf)
 
-    def with_texts(self, rows: np.ndarray, texts: Sequence[str | None], num_rows: int) -> TextIndex:
-        """An index for `num_rows` rows in which `rows` hold `texts`; words and idf stay as they were fitted."""
-        new = self.transform(texts)
-        kept = np.ones(num_rows)
-        kept[rows] = 0
-        vectors = self.vectors.copy()
-        vectors.resize((num_rows, len(self.idf)))
-        placed = sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(num_rows, len(rows)))
-        vectors = (sparse.diags_array(kept) @ vectors + placed @ new).tocsr().astype(np.float32)
+    def carried_to(self, old: Catalog, new: Catalog) -> TextIndex:
+        """The index of a catalogue that was `old` and is `new`; words and idf stay as they were fitted."""
+        sources = new.rows_in(old)
+        before, after = [None, *old.texts()], [None, *new.texts()]
+        changed = [row for row in range(1, new.num_rows) if after[row] != before[sources[row]]]
+        sources[changed] = 0
+        texts = self.transform([after[row] for row in changed])
+        vectors = (_selection(sources, old.num_rows) @ self.vectors).tocsr()
+        shape = (new.num_rows, len(changed))
+        placed = sparse.csr_array((np.ones(len(changed)), (changed, np.arange(len(changed)))), shape)
+        vectors = (vectors + placed @ texts).tocsr().astype(np.float32)
         vectors.eliminate_zeros()
         return TextIndex(vectors, self.vocabulary, self.idf, self.pattern)
+
+    def neighbours(self, num_neighbours: int = NEIGHBOURS) -> sparse.csr_array:
+        """Cosines `(N + 1, N + 1)` CSR of the pairs of which one is among the other's `num_neighbours` nearest; an
+        item is no neighbour of its own. Counted at the first call, then kept."""
+        if self._neighbours is None or self._neighbours[0] != num_neighbours:
+            blocks = []
+            for start in range(0, self.vectors.shape[0], _ROWS_AT_ONCE):
+                chunk = self.vectors[start : start + _ROWS_AT_ONCE]
+                cosines = (chunk @ self.vectors.T).toarray()
+                cosines[np.arange(len(cosines)), start + np.arange(len(cosines))] = 0
+                if cosines.shape[1] > num_neighbours:
+                    least = -np.partition(-cosines, num_neighbours - 1, axis=1)[:, num_neighbours - 1]
+                    cosines[cosines < least[:, None]] = 0
+                blocks.append(sparse.csr_array(cosines))
+            nearest = sparse.vstack(blocks, format="csr")
+            self._neighbours = num_neighbours, nearest.maximum(nearest.T).tocsr()
+        return self._neighbours[1]
 
     def save(self, folder: Path) -> None:
         """Write `text_index.json` (words, in column order) and `text_index.safetensors`."""
@@ -114,6 +139,11 @@ class TextIndex:
             raise DataError(f"The text index {path} cannot be read: {error}") from error
         vocabulary = {word: column for column, word in enumerate(content["words"])}
         return cls(vectors, vocabulary, idf, content["pattern"])
+
+
+def _selection(sources: np.ndarray, num_rows: int) -> sparse.csr_array:
+    chosen = np.flatnonzero(sources)
+    return sparse.csr_array((np.ones(len(chosen)), (chosen, sources[chosen])), shape=(len(sources), num_rows))
 
 
 def _weighted(counts: sparse.sparray, idf: np.ndarray) -> sparse.csr_array:

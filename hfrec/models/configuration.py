@@ -10,6 +10,9 @@ from transformers import AutoConfig, GPT2Config, PreTrainedConfig
 if TYPE_CHECKING:
     from hfrec.items.table import ItemTable
 
+MEMORIES = ("transitions", "popularity", "words")
+"""What a model may count: pairs of items, single items, and pairs of texts."""
+
 
 @strict
 class RecConfig(PreTrainedConfig):
@@ -28,6 +31,9 @@ class RecConfig(PreTrainedConfig):
         event_types: names of event types that are an input; empty for none.
         max_history: newest events of a history that the model reads.
         dropout: of item vectors, inputs and the default backbone.
+        memories: what is counted and added to the scores by a learned gate, of `transitions`, `popularity` and `words`.
+        memory_decay: what the item before the newest recalls, as a share of what the newest does, and so on.
+        memory_window: newest items of a history that recall.
         logit_scale: scores are `logit_scale · cos(state, item)`; 0 for plain dot products.
     """
 
@@ -47,12 +53,16 @@ class RecConfig(PreTrainedConfig):
     event_types: list[str] | None = None
     max_history: int = 50
     dropout: float = 0.2
+    memories: list[str] | None = None
+    memory_decay: float = 0.7
+    memory_window: int = 10
     logit_scale: float = 0.0
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.modalities = dict(self.modalities or {})
         self.event_types = list(self.event_types or [])
+        self.memories = list(MEMORIES if self.memories is None else self.memories)
         if isinstance(self.backbone_config, dict):
             values = dict(self.backbone_config)
             self.backbone_config = AutoConfig.for_model(values.pop("model_type"), **values)
@@ -90,6 +100,14 @@ class RecConfig(PreTrainedConfig):
         for name in ("item_id_dropout", "modality_dropout", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
+        unknown = sorted(set(self.memories or ()) - set(MEMORIES))
+        if unknown:
+            raise ValueError(f"`memories` must be among {list(MEMORIES)}, got {unknown}.")
+        if not 0 < self.memory_decay <= 1 or self.memory_window < 1:
+            raise ValueError(
+                "`memory_decay` must be above 0 and at most 1, `memory_window` at least 1; "
+                f"got {self.memory_decay} and {self.memory_window}."
+            )
         if not self.modalities and not self.use_item_ids:
             raise ValueError("A model needs `modalities` or `use_item_ids`: otherwise it knows nothing of an item.")
 

@@ -13,7 +13,7 @@ class ItemTower(nn.Module):
     """Content vectors and the id vector of an item, each projected to D, gated and added up.
 
     A gate sees its own source and which of the sources are there: content weighs more where there is no id. Whatever is
-    missing adds nothing. In training ids and modalities are hidden at random, per item, never all at once.
+    missing adds nothing. In training modalities are hidden at random, never all that an item has.
     """
 
     def __init__(self, config: RecConfig) -> None:
@@ -21,7 +21,6 @@ class ItemTower(nn.Module):
         width = config.hidden_size
         assert width is not None and config.modalities is not None
         self.names = tuple(sorted(config.modalities))
-        self.id_dropout = config.item_id_dropout
         self.modality_dropout = config.modality_dropout
         num_sources = len(self.names) + int(config.use_item_ids)
         self.projections = nn.ModuleDict({name: nn.Linear(config.modalities[name], width) for name in self.names})
@@ -30,8 +29,13 @@ class ItemTower(nn.Module):
         self.ids = nn.Embedding(config.num_item_ids, width) if config.use_item_ids else None
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, rows: Tensor, items: ItemTable, id_rows: Tensor) -> Tensor:
-        """Item vectors `(…, D)` of catalogue rows `(…)`; `id_rows` `(N + 1,)`: 1 + the id's row, or 0."""
+    def forward(self, rows: Tensor, items: ItemTable, id_rows: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Item vectors `(…, D)` of catalogue rows `(…)`.
+
+        Args:
+            id_rows: 1 + the row of each item's id `(N + 1,)`, or 0.
+            hidden: items `(N + 1,)` bool whose ids are not to be seen, unless nothing else is known of them.
+        """
         flat = rows.reshape(-1)
         content = items.gather(flat) if self.names else {}
         known = [content[name][1] for name in self.names]
@@ -40,7 +44,7 @@ class ItemTower(nn.Module):
             known.append(places > 0)
         present = torch.stack(known, dim=-1).float()
         if self.training:
-            present = self._hide(present)
+            present = self._hide(present, None if hidden is None else hidden[flat])
         vector = torch.zeros(len(flat), self._width, device=flat.device)
         for column, name in enumerate(self.names):
             values = content[name][0]
@@ -56,9 +60,10 @@ class ItemTower(nn.Module):
             return self.ids.embedding_dim
         return next(iter(self.projections.values())).out_features
 
-    def _hide(self, present: Tensor) -> Tensor:
+    def _hide(self, present: Tensor, no_id: Tensor | None) -> Tensor:
         """`present` `(M, sources)` with some sources hidden; an item that would lose all keeps all."""
-        rates = [self.modality_dropout] * len(self.names) + [self.id_dropout] * int(self.ids is not None)
-        kept = torch.rand_like(present) >= torch.tensor(rates, device=present.device)
+        kept = torch.rand_like(present) >= self.modality_dropout
+        if self.ids is not None:
+            kept[:, -1] = True if no_id is None else ~no_id
         hidden = present * kept
         return torch.where(hidden.sum(-1, keepdim=True) > 0, hidden, present)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
@@ -19,11 +21,13 @@ from hfrec.data.histories import Histories
 from hfrec.data.schema import DataError
 from hfrec.data.statistics import Statistics
 from hfrec.items.encoder import ItemEncoder
+from hfrec.items.lexical import TextIndex
 from hfrec.items.table import ItemTable
 from hfrec.losses import Candidates
 from hfrec.models.artifact import CatalogFiles, read_catalog, save_folder, verified_folder, write_catalog
 from hfrec.models.configuration import RecConfig
 from hfrec.models.item_tower import ItemTower
+from hfrec.models.memory import Memory
 from hfrec.models.processing import RecProcessor
 from hfrec.models.topk import TopK, top_rows
 
@@ -68,11 +72,16 @@ class RecModel(PreTrainedModel):
         self.type_embedding = nn.Embedding(len(config.event_types) + 1, width) if config.event_types else None
         self.input_norm = nn.LayerNorm(width)
         self.input_dropout = nn.Dropout(config.dropout)
+        assert config.memories is not None
+        self.memory = (
+            Memory(config.memories, width, config.memory_decay, config.memory_window) if config.memories else None
+        )
         self.backbone = AutoModel.from_config(config.backbone_config)
         # Events come in as vectors: the backbone's own word table is never used, and must not wait for gradients.
         self.backbone.get_input_embeddings().requires_grad_(False)
         self.items: ItemTable | None = None
         self.statistics: Statistics | None = None
+        self.text_index: TextIndex | None = None
         self.item_encoder: ItemEncoder | None = None
         self.id_table_ids: list[Any] = []
         self._id_rows: Tensor | None = None
@@ -92,8 +101,10 @@ class RecModel(PreTrainedModel):
         """The processor that is saved with these weights."""
         return RecProcessor(self.config.max_history, self.config.event_types, self.id_table_ids)
 
-    def attach(self, items: ItemTable, statistics: Statistics | None = None) -> RecModel:
-        """Recommend from `items`; counts that are not given are kept and grown, or start at 0.
+    def attach(
+        self, items: ItemTable, statistics: Statistics | None = None, text_index: TextIndex | None = None
+    ) -> RecModel:
+        """Recommend from `items`; counts and words that are not given are kept, by item id, or empty.
 
         Raises:
             DataError: the vectors are not of the widths that the model was made for.
@@ -103,10 +114,12 @@ class RecModel(PreTrainedModel):
                 f"The model reads content vectors of the widths {self.config.modalities}, the catalogue has "
                 f"{items.sizes}: it was encoded by another encoder. Encode it with the model's."
             )
-        if statistics is None:
-            num_rows = items.catalog.num_rows
-            statistics = self.statistics.resized(num_rows) if self.statistics else Statistics.empty(num_rows)
-        self.items, self.statistics = items, statistics
+        if statistics is None and self.items is not None and self.statistics is not None:
+            statistics = self.statistics.carried_to(items.catalog.rows_in(self.catalog))
+        if text_index is None and self.items is not None and self.text_index is not None:
+            text_index = self.text_index.carried_to(self.catalog, items.catalog)
+        self.items, self.text_index = items, text_index
+        self.statistics = statistics or Statistics.empty(items.catalog.num_rows)
         places = {item_id: place for place, item_id in enumerate(self.id_table_ids, start=1)}
         rows = [0, *(places.get(item_id, 0) for item_id in items.catalog.item_ids)]
         self._id_rows = torch.tensor(rows)
@@ -126,7 +139,7 @@ class RecModel(PreTrainedModel):
         self.item_tower.ids = grown
         self.config.num_item_ids = grown.num_embeddings
         self.id_table_ids = [*self.id_table_ids, *new]
-        return self.attach(self.items, self.statistics) if self.items is not None else self
+        return self.attach(self.items, self.statistics, self.text_index) if self.items is not None else self
 
     def forward(
         self,
@@ -136,6 +149,7 @@ class RecModel(PreTrainedModel):
         event_types: Tensor | None = None,
         labels: Tensor | None = None,
         label_weights: Tensor | None = None,
+        own: Tensor | None = None,
         loss: Callable[..., Tensor] | None = None,
         num_items_in_batch: Tensor | int | None = None,
         **kwargs: Any,
@@ -149,10 +163,12 @@ class RecModel(PreTrainedModel):
             event_types: index into `config.event_types` plus 1 `(B, L)`, 0 where unknown.
             labels: catalogue rows that follow each token `(B, L)`, -100 where there is no label.
             label_weights: training weights `(B, L)`.
+            own: rows of all training events of each user `(B, U)`, 0 for padding: no count of theirs is seen.
             loss: of `hfrec.losses`.
             num_items_in_batch: labels over all processes and accumulation steps; by default those given here.
         """
-        states = self._states(rows, attention_mask, gaps, event_types)
+        hidden = self._hidden_rows()
+        states = self._states(rows, attention_mask, gaps, event_types, hidden)
         if labels is None or loss is None:
             return RecOutput(states=states)
         valid = labels != IGNORED
@@ -162,13 +178,18 @@ class RecModel(PreTrainedModel):
             # Attached to the graph all the same, or the other processes wait for its gradients for ever.
             return RecOutput(loss=states.sum() * 0.0, states=states)
         weights = None if label_weights is None else label_weights[valid]
-        candidates = Candidates(self.embed_items, self._known_rows(rows.device))
-        total = loss(self._scaled(states[valid]), labels[valid], weights, candidates)
+        states_of_labels = states[valid]
+        candidates = Candidates(
+            partial(self.embed_items, hidden=hidden),
+            self._known_rows(rows.device),
+            self._recalled_in_training(states_of_labels, rows, valid, own, hidden),
+        )
+        total = loss(self._scaled(states_of_labels), labels[valid], weights, candidates)
         return RecOutput(loss=total / num_items_in_batch, states=states)
 
-    def embed_items(self, rows: Tensor) -> Tensor:
+    def embed_items(self, rows: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Vectors `(…, D)` of catalogue rows `(…)`, as scores compare them with states."""
-        vectors = self.item_tower(rows, self._attached(), self._id_rows_on(rows.device))
+        vectors = self.item_tower(rows, self._attached(), self._id_rows_on(rows.device), hidden)
         return nn.functional.normalize(vectors, dim=-1) if self.config.logit_scale else vectors
 
     def score(self, histories: Histories, items: np.ndarray | None = None) -> Tensor:
@@ -179,10 +200,14 @@ class RecModel(PreTrainedModel):
         try:
             with torch.no_grad():
                 tokens = {name: value.to(device) for name, value in self.processor(histories).items()}
-                state = self._scaled(self._states(**tokens)[:, -1])
-                vectors = self._all_item_vectors()
-                wanted = vectors[1:] if items is None else vectors[torch.as_tensor(items, device=device)]
-                return (state @ wanted.T).float()
+                state = self._states(**tokens)[:, -1]
+                rows = np.arange(1, self.catalog.num_rows) if items is None else np.asarray(items)
+                rows = torch.from_numpy(rows).to(device)
+                scores = (self._scaled(state) @ self._all_item_vectors()[rows].T).float()
+                if self.memory is not None:
+                    recalled = self.memory.recall(histories, self.statistics, self._words())
+                    scores = scores + self.memory(state, recalled, torch.arange(len(histories)), rows)
+                return scores
         finally:
             self.train(was_training)
 
@@ -198,8 +223,9 @@ class RecModel(PreTrainedModel):
         attention_mask: Tensor,
         gaps: Tensor | None = None,
         event_types: Tensor | None = None,
+        hidden: Tensor | None = None,
     ) -> Tensor:
-        vectors = self.item_tower(rows, self._attached(), self._id_rows_on(rows.device))
+        vectors = self.item_tower(rows, self._attached(), self._id_rows_on(rows.device), hidden)
         is_start = ((rows == 0) & (attention_mask > 0)).unsqueeze(-1)
         inputs = torch.where(is_start, self.start.to(vectors.dtype), vectors)
         if self.gap_embedding is not None and gaps is not None:
@@ -213,6 +239,39 @@ class RecModel(PreTrainedModel):
             inputs_embeds=inputs, attention_mask=attention_mask, position_ids=positions, use_cache=False
         )
         return output.last_hidden_state
+
+    def _hidden_rows(self) -> Tensor | None:
+        """Items `(N + 1,)` bool that are new to the model in this step: no id vector, no count."""
+        rate = self.config.item_id_dropout
+        if not self.training or not rate or not self.config.modalities:
+            return None
+        return (torch.rand(self.catalog.num_rows) < rate).to(self.device)
+
+    def _recalled_in_training(
+        self, states: Tensor, rows: Tensor, valid: Tensor, own: Tensor | None, hidden: Tensor | None
+    ) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """The memory's logits for the P `states` `(P, D)` that have a label, by position and candidate."""
+        if self.memory is None:
+            return None
+        if own is None:
+            raise ValueError("A model with memories is trained on `own`, the training events of each user, got none.")
+        assert self.statistics is not None
+        tokens = _ragged(rows)
+        owners = valid.nonzero(as_tuple=True)[0].cpu().numpy()
+        stops = (rows > 0).cumsum(1)[valid].cpu().numpy()
+        histories = tokens.spans(owners, np.maximum(stops - self.memory.window, 0), stops)
+        recalled = self.memory.recall(
+            histories,
+            self.statistics,
+            self._words(),
+            _ragged(own),
+            owners,
+            None if hidden is None else hidden.cpu().numpy(),
+        )
+        return lambda positions, candidates: self.memory(states[positions], recalled, positions, candidates)
+
+    def _words(self) -> sparse.csr_array | None:
+        return None if self.text_index is None else self.text_index.neighbours()
 
     def _scaled(self, states: Tensor) -> Tensor:
         scale = self.config.logit_scale
@@ -255,7 +314,7 @@ class RecModel(PreTrainedModel):
             self.processor.save_pretrained(folder)
             if catalog and self.items is not None:
                 assert self.statistics is not None
-                write_catalog(folder, CatalogFiles(self.items, self.statistics, item_encoder=self.item_encoder))
+                write_catalog(folder, CatalogFiles(self.items, self.statistics, self.text_index, self.item_encoder))
 
         if kwargs.get("is_main_process", True):
             save_folder(save_directory, write)
@@ -282,5 +341,11 @@ class RecModel(PreTrainedModel):
         files = read_catalog(folder, images)
         if files is not None:
             model.item_encoder = files.item_encoder
-            model.attach(files.items, files.statistics)
+            model.attach(files.items, files.statistics, files.text_index)
         return loaded
+
+
+def _ragged(rows: Tensor) -> Histories:
+    """The rows `(B, L)` without their zeros."""
+    matrix = rows.cpu().numpy()
+    return Histories.from_rows([row[row > 0] for row in matrix])

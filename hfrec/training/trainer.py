@@ -17,6 +17,7 @@ from hfrec.data.histories import Targets
 from hfrec.data.splits import Splits
 from hfrec.data.statistics import Statistics
 from hfrec.evaluation.evaluator import evaluate
+from hfrec.items.lexical import TextIndex
 from hfrec.items.table import ItemTable
 from hfrec.models.modeling import RecModel
 from hfrec.training.arguments import RecTrainingArguments
@@ -49,7 +50,9 @@ class RecTrainer(Trainer):
         catalog = items.catalog
         train = splits.train_histories(catalog)
         model.grow_item_ids(catalog.ids(np.unique(train.rows)))
-        model.attach(items, Statistics.count(train, catalog.num_rows))
+        texts = catalog.texts()
+        words = TextIndex.fit(texts) if "words" in model.config.memories and any(texts) else None
+        model.attach(items, Statistics.count(train, catalog.num_rows), words)
         windows = HistoryWindows(train, model.config.max_history)
         stops = [EarlyStoppingCallback(args.patience)] if args.patience and args.load_best_model_at_end else []
         super().__init__(

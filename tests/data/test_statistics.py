@@ -107,15 +107,16 @@ def test_arrays_that_do_not_fit_are_refused():
         Statistics.from_arrays({**arrays, "transitions.indices": arrays["transitions.indices"] + NUM_ROWS})
 
 
-def test_resized():
+def test_counts_follow_their_items_to_another_catalogue():
     statistics = Statistics.count(ragged(3), NUM_ROWS)
     before = statistics.transitions.toarray()
-    grown = statistics.resized(NUM_ROWS + 4)
-    assert grown.num_rows == NUM_ROWS + 4
-    assert grown.popularity.tolist() == [*statistics.popularity.tolist(), 0, 0, 0, 0]
-    assert grown.transitions.shape == (NUM_ROWS + 4, NUM_ROWS + 4)
-    assert np.array_equal(grown.transitions.toarray()[:NUM_ROWS, :NUM_ROWS], before)
-    assert grown.transitions.sum() == pytest.approx(before.sum())
-    assert statistics.transitions.shape == (NUM_ROWS, NUM_ROWS)
-    with pytest.raises(ValueError, match=f"must be at least {NUM_ROWS}, got 5"):
-        statistics.resized(5)
+    sources = np.concatenate([[0, 0], np.arange(NUM_ROWS - 1, 0, -1), [0]])
+    moved = statistics.carried_to(sources)
+    assert moved.num_rows == NUM_ROWS + 2
+    there = sources > 0
+    assert np.array_equal(moved.popularity[there], statistics.popularity[sources[there]])
+    assert not moved.popularity[~there].any()
+    after = moved.transitions.toarray()
+    assert np.array_equal(after[np.ix_(there, there)], before[np.ix_(sources[there], sources[there])])
+    assert after.sum() == pytest.approx(before.sum())
+    assert moved.transitions.dtype == np.float32

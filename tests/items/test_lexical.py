@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from hfrec.data.catalog import Catalog
 from hfrec.data.schema import DataError
 from hfrec.items.lexical import ASCII_WORDS, VECTORS_FILE, VOCABULARY_FILE, TextIndex
 
@@ -87,24 +88,38 @@ def test_transform_of_the_own_texts_is_the_index_and_new_words_are_left_out():
     assert index.transform(["unheard", None]).nnz == 0
 
 
-def test_with_texts_replaces_and_appends():
+def catalog(texts: list[str | None], ids: str) -> Catalog:
+    return Catalog.from_frame({"item_id": list(ids), "title": texts})
+
+
+def test_carried_to_another_catalogue_it_follows_the_items():
     index = TextIndex.fit(TEXTS)
     before = index.vectors.toarray()
-    new = index.with_texts(np.array([7, 1]), ["red boot", None], num_rows=8)
+    old = catalog(TEXTS, "abcde")
+    new = index.carried_to(old, catalog(["red boot", "a lamp", "a lamp red", None, "red boot"], "xeacb"))
     after = new.vectors.toarray()
-    assert after.shape == (8, 5) and new.vectors.dtype == np.float32
-    assert np.array_equal(after[[0, 2, 3, 4, 5]], before[[0, 2, 3, 4, 5]])
-    assert np.array_equal(after[7], before[3])
-    assert not after[[1, 6]].any()
+    assert after.shape == (6, 5) and new.vectors.dtype == np.float32
+    assert np.array_equal(after[[1, 2]], before[[3, 5]]), "a new item with a known text; an item that moved"
+    assert np.array_equal(after[3], index.transform(["a lamp red"]).toarray()[0]), "a changed text is read anew"
+    assert not after[[0, 4]].any(), "a text that is gone"
+    assert np.array_equal(after[5], before[3])
     assert new.vectors.nnz == np.count_nonzero(after)
     assert np.array_equal(index.vectors.toarray(), before)
     assert new.vocabulary == index.vocabulary and np.array_equal(new.idf, index.idf)
 
 
-def test_with_no_texts_only_grows():
-    index = TextIndex.fit(TEXTS)
-    new = index.with_texts(np.zeros(0, np.int64), [], num_rows=9)
-    assert np.array_equal(new.vectors.toarray()[:6], index.vectors.toarray())
+def test_neighbours_are_the_nearest_of_either_side():
+    rng = np.random.default_rng(0)
+    words = np.array(["red", "blue", "shoe", "boot", "lamp", "old", "new"])
+    index = TextIndex.fit([" ".join(rng.choice(words, 3)) for _ in range(40)])
+    cosines = index.vectors.toarray() @ index.vectors.toarray().T
+    np.fill_diagonal(cosines, 0)
+    np.testing.assert_allclose(index.neighbours(1000).toarray(), cosines, atol=1e-6)
+    few = index.neighbours(3).toarray()
+    assert np.array_equal(few, few.T)
+    least = np.sort(cosines, axis=1)[:, -3]
+    wanted = (cosines >= least[:, None]) | (cosines >= least[None, :])
+    np.testing.assert_allclose(few, np.where(wanted, cosines, 0), atol=1e-6)
 
 
 @pytest.mark.parametrize("pattern", [None, ASCII_WORDS])

@@ -1,0 +1,113 @@
+"""The memory: counts without one's own, new items as a trained case, and a logit that ranks like the counters do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from hfrec.data.histories import Histories
+from hfrec.data.statistics import Statistics
+from hfrec.models.memory import Memory, Recall
+
+NUM_ROWS = 8
+
+
+def memory(*sources: str) -> Memory:
+    torch.manual_seed(0)
+    return Memory(sources, width=4, decay=0.7, window=10)
+
+
+def logits(memory: Memory, recalled: Recall, num: int) -> np.ndarray:
+    with torch.no_grad():
+        return memory(torch.zeros(num, 4), recalled, torch.arange(num), torch.arange(NUM_ROWS)).numpy()
+
+
+@pytest.fixture
+def train() -> Histories:
+    return Histories.from_rows([[1, 2, 3], [1, 2], [4, 5], [4, 6], [4, 6]])
+
+
+def test_a_pair_that_occurs_once_has_a_zero_logit_in_training(train: Histories) -> None:
+    """4 → 5 is known from one user alone: the model must not see it in that user's own history."""
+    statistics = Statistics.count(train, NUM_ROWS)
+    counted = memory("transitions")
+    prefix = Histories.from_rows([[4]])
+    own = counted.recall(prefix, statistics, own=train.take([2]), owners=np.array([0]))
+    assert logits(counted, own, 1)[0, 5] == 0
+    assert logits(counted, own, 1)[0, 6] > 0
+    assert logits(counted, counted.recall(prefix, statistics), 1)[0, 5] > 0
+
+
+def test_own_counts_taken_away_are_counts_over_the_other_users() -> None:
+    rng = np.random.default_rng(0)
+    train = Histories.from_rows([rng.integers(1, NUM_ROWS, 9) for _ in range(4)])
+    counted = memory("transitions", "popularity")
+    statistics = Statistics.count(train, NUM_ROWS)
+    owners = np.array([2, 0, 2])
+    histories = train.spans(owners, np.zeros(3, np.int64), np.array([3, 9, 6]))
+    own = counted.recall(histories, statistics, own=train, owners=owners)
+    found = own.of(np.arange(3), np.arange(NUM_ROWS))
+    mean = statistics.popularity[1:].mean()
+    for position, owner in enumerate(owners):
+        others = Statistics.count(train.take([user for user in range(4) if user != owner]), NUM_ROWS)
+        plain = counted.recall(histories.take([position]), others).of(np.array([0]), np.arange(NUM_ROWS))
+        np.testing.assert_allclose(found["transitions"][position], plain["transitions"][0], atol=1e-5)
+        np.testing.assert_allclose(found["popularity"][position], others.popularity / mean, atol=1e-5)
+
+
+def test_a_hidden_item_is_counted_nowhere(train: Histories) -> None:
+    statistics = Statistics.count(train, NUM_ROWS)
+    counted = memory("transitions", "popularity")
+    hidden = np.zeros(NUM_ROWS, bool)
+    hidden[2] = True
+    recalled = counted.recall(Histories.from_rows([[1], [2]]), statistics, hidden=hidden)
+    found = recalled.of(np.arange(2), np.arange(NUM_ROWS))
+    assert found["transitions"][0, 2] == 0 and found["transitions"][0, 3] > 0
+    assert not found["transitions"][1].any()
+    assert found["popularity"][0, 2] == 0 and found["popularity"][0, 1] > 0
+
+
+def test_alone_it_ranks_like_counting_with_words() -> None:
+    rng = np.random.default_rng(1)
+    train = Histories.from_rows([rng.integers(1, NUM_ROWS, 6) for _ in range(5)])
+    words = sparse.csr_array(rng.random((NUM_ROWS, NUM_ROWS)).astype(np.float32))
+    statistics = Statistics.count(train, NUM_ROWS)
+    counted = memory("transitions", "words")
+    histories = train.last(4)
+    recalled = counted.recall(histories, statistics, words)
+    weights = sparse.csr_array(
+        [
+            [sum(0.7**k for k, one in enumerate(history[::-1]) if one == row) for row in range(NUM_ROWS)]
+            for history in (histories[index] for index in range(5))
+        ]
+    )
+    plain = (weights @ statistics.transitions + weights @ words).toarray()
+    np.testing.assert_array_equal(np.argsort(logits(counted, recalled, 5)), np.argsort(plain))
+
+
+def test_without_counts_it_adds_nothing() -> None:
+    counted = memory("transitions", "popularity", "words")
+    recalled = counted.recall(Histories.from_rows([[1, 2], []]), Statistics.empty(NUM_ROWS))
+    assert not logits(counted, recalled, 2).any()
+
+
+def test_some_positions_and_rows_are_a_part_of_all(train: Histories) -> None:
+    statistics = Statistics.count(train, NUM_ROWS)
+    counted = memory("transitions", "popularity")
+    recalled = counted.recall(train, statistics, own=train, owners=np.arange(5))
+    states = torch.randn(5, 4)
+    with torch.no_grad():
+        whole = counted(states, recalled, torch.arange(5), torch.arange(NUM_ROWS))
+        part = counted(states[[3, 1]], recalled, torch.tensor([3, 1]), torch.tensor([6, 2, 4]))
+    assert torch.equal(part, whole[[3, 1]][:, [6, 2, 4]])
+
+
+def test_gates_learn(train: Histories) -> None:
+    counted = memory("transitions", "popularity")
+    states = torch.randn(5, 4, requires_grad=True)
+    recalled = counted.recall(train, Statistics.count(train, NUM_ROWS))
+    counted(states, recalled, torch.arange(5), torch.arange(NUM_ROWS)).sum().backward()
+    for weight in (*counted.parameters(), states):
+        assert weight.grad is not None and bool((weight.grad != 0).any())
