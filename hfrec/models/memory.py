@@ -12,16 +12,24 @@ counting + α·TF-IDF does. The x_s are data, built from training events and tex
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hfrec.data.histories import Histories
-from hfrec.data.statistics import Statistics, pairs_within, recency_weights
+from hfrec.data.statistics import pairs_within, recency_weights
 
+COUNTED = ("transitions", "popularity")
+"""Sources that are counted of behaviour: a new item has none of it, a training step takes the user's own away."""
+
+_FULL = 0.02
+"""Pairs of which more are known, as a share, are read from a dense matrix."""
+_DENSE_ROWS = 20_000
+"""On a GPU a dense matrix is quicker in any case; it is made of at most so many rows."""
 _FIRST = {"transitions": 3.4, "popularity": 0.0, "words": 3.4}
 """Logarithms of the first weights: one transition stands above the popularity of thirty common items."""
 _PACE = 10.0
@@ -30,29 +38,72 @@ _ROUNDING = 1e-5
 """Less is what is left of a count after the user's own was taken away from it."""
 
 
-@dataclass(frozen=True, eq=False)
-class Recall:
-    """What is known after P histories, before the gates.
+class Pairs:
+    """What one item says of another, `(N + 1, N + 1)`: sparse, or dense where that is quicker.
 
-    Attributes:
-        pairs: x_s `(P, N + 1)` CSR, by source, own counts left out.
-        popularity: events of each item `(N + 1,)`, 1 for the mean of the items that have any; or `None`.
-        own_popularity: how much of it is the user's own `(B, N + 1)`, and the user of each history `(P,)`.
+    Args:
+        matrix: CSR float32.
     """
 
-    pairs: dict[str, sparse.csr_array]
-    popularity: np.ndarray | None = None
-    own_popularity: tuple[sparse.csr_array, np.ndarray] | None = None
+    def __init__(self, matrix: sparse.csr_array) -> None:
+        self.matrix = matrix
+        self._whole: Tensor | None = None
 
-    def of(self, positions: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Dense x_s `(p, C)` of some histories and catalogue rows, by source; popularity for all alike is `(1, C)`."""
-        found = {name: _dense(matrix, positions, rows) for name, matrix in self.pairs.items()}
-        if self.popularity is not None:
-            found["popularity"] = self.popularity[None, rows]
-        if self.popularity is not None and self.own_popularity is not None:
-            own, owners = self.own_popularity
-            found["popularity"] = found["popularity"] - _dense(own, owners[positions], rows)
-        return found
+    def of(self, recent: sparse.csr_array, device: torch.device) -> Tensor:
+        """Σ_i recent[p, i] · matrix[i]: `(p, N + 1)` float32 on `device`."""
+        if not self._is_dense(device):
+            return torch.from_numpy((recent @ self.matrix).astype(np.float32, copy=False).toarray()).to(device)
+        if self._whole is None or self._whole.device != device:
+            self._whole = torch.from_numpy(self.matrix.toarray()).to(device)
+        parts = (recent.indices, recent.indptr[:-1], recent.data)
+        rows, offsets, weights = (torch.from_numpy(part).to(device) for part in parts)
+        return functional.embedding_bag(
+            rows.long(), self._whole, offsets.long(), mode="sum", per_sample_weights=weights.float()
+        )
+
+    def _is_dense(self, device: torch.device) -> bool:
+        size = self.matrix.shape[0]
+        return self.matrix.nnz > _FULL * size**2 or (device.type != "cpu" and size <= _DENSE_ROWS)
+
+
+@dataclass(frozen=True, eq=False)
+class Recall:
+    """What P histories recall, before the gates; made dense for some of them at a time.
+
+    Attributes:
+        recent: weights of the recent items `(P, N + 1)` CSR, by the name of a source of pairs.
+        pairs: that source.
+        known: 0 for items whose counts are hidden, else 1 `(N + 1,)`.
+        popularity: events of each item `(N + 1,)`, 1 for the mean of the items that have any.
+        own: the user's own part of each `(P, N + 1)` CSR, by source.
+    """
+
+    recent: dict[str, sparse.csr_array]
+    pairs: dict[str, Pairs]
+    known: np.ndarray
+    popularity: np.ndarray
+    own: dict[str, sparse.csr_array] = field(default_factory=dict)
+
+    def of(self, source: str, positions: Tensor, rows: Tensor) -> Tensor | None:
+        """x_s `(p, C)` of some histories and catalogue rows, `(1, C)` if alike for all; `None` if not known."""
+        chosen = positions.cpu().numpy()
+        if source == "popularity":
+            amount = torch.from_numpy(self.popularity).to(rows.device)[None]
+            if source in self.own:
+                amount = amount.repeat(len(chosen), 1)
+        elif source in self.pairs:
+            amount = self.pairs[source].of(self.recent[source][chosen], rows.device)
+        else:
+            return None
+        if source in self.own:
+            own = self.own[source][chosen].tocoo()
+            place = tuple(torch.from_numpy(axis).to(rows.device).long() for axis in (own.row, own.col))
+            values = torch.from_numpy(own.data.astype(np.float32)).to(rows.device)
+            amount.index_put_(place, -values, accumulate=True)
+            amount.masked_fill_(amount < _ROUNDING, 0)
+        if source in COUNTED:
+            amount = amount * torch.from_numpy(self.known).to(rows.device)
+        return amount[:, rows]
 
 
 class Memory(nn.Module):
@@ -74,51 +125,43 @@ class Memory(nn.Module):
     def recall(
         self,
         histories: Histories,
-        statistics: Statistics,
-        words: sparse.csr_array | None = None,
+        popularity: np.ndarray,
+        pairs: dict[str, Pairs],
         own: Histories | None = None,
         owners: np.ndarray | None = None,
         hidden: np.ndarray | None = None,
     ) -> Recall:
-        """What is known after each of P histories.
+        """What each of P histories recalls.
 
         Args:
-            words: likeness of texts `(N + 1, N + 1)`; `None` where the catalogue has none.
+            popularity: events of each item `(N + 1,)`.
+            pairs: by source, `transitions` and `words`; one that is not known is left out.
             own: in training, all training events of each of B users: a count never sees its own label.
             owners: whose each history is `(P,)`.
             hidden: rows `(N + 1,)` bool of items whose counts are hidden, as those of a new item are.
         """
-        num_rows = statistics.num_rows
+        num_rows = len(popularity)
+        known = np.ones(num_rows, np.float32) if hidden is None else (~hidden).astype(np.float32)
         recent = recency_weights(histories, num_rows, self.decay, self.window)
-        known = sparse.diags_array((np.ones(num_rows) if hidden is None else ~hidden).astype(np.float32))
-        pairs = {}
-        if "transitions" in self.sources:
-            seen = (recent @ known).tocsr()
-            counted = seen @ statistics.transitions
-            if own is not None and owners is not None:
-                counted = counted - _own_transitions(seen, own, owners)
-                counted.data[counted.data < _ROUNDING] = 0
-            pairs["transitions"] = (counted @ known).tocsr()
-        if "words" in self.sources and words is not None:
-            pairs["words"] = (recent @ words).tocsr()
-        if "popularity" not in self.sources:
-            return Recall(pairs)
-        counts = statistics.popularity
-        mean = max(float(counts.sum()) / max(np.count_nonzero(counts), 1), 1e-12)
-        popularity = (known @ counts / mean).astype(np.float32)
-        if own is None or owners is None:
-            return Recall(pairs, popularity)
-        events = sparse.coo_array((np.full(len(own.rows), 1 / mean), (own.owners, own.rows)), (len(own), num_rows))
-        return Recall(pairs, popularity, ((events.tocsr() @ known).tocsr(), owners))
+        seen = recent if hidden is None else (recent @ sparse.diags_array(known)).tocsr()
+        pairs = {name: pairs[name] for name in self.sources if name in pairs}
+        recalled = {name: seen if name in COUNTED else recent for name in pairs}
+        mean = max(float(popularity.sum()) / max(np.count_nonzero(popularity), 1), 1e-12)
+        taken = {}
+        if own is not None and owners is not None:
+            events = sparse.coo_array((np.full(len(own.rows), 1 / mean), (own.owners, own.rows)), (len(own), num_rows))
+            taken = {"popularity": events.tocsr()[owners], "transitions": _own_transitions(seen, own, owners)}
+        return Recall(recalled, pairs, known, (popularity / mean).astype(np.float32), taken)
 
     def forward(self, states: Tensor, recalled: Recall, positions: Tensor, rows: Tensor) -> Tensor:
         """Logits `(p, C)` of catalogue rows `(C,)` after states `(p, D)`, those of the recalled `positions` `(p,)`."""
         first = torch.tensor([_FIRST[name] for name in self.sources], device=states.device)
-        weights = torch.exp(self.shares(states) + _PACE * self.levels + first)
+        weights = torch.exp((self.shares(states) + _PACE * self.levels + first).float())
         mixture = torch.zeros(len(states), len(rows), device=states.device)
-        for name, values in recalled.of(positions.cpu().numpy(), rows.cpu().numpy()).items():
-            amount = torch.from_numpy(values.astype(np.float32, copy=False)).to(states.device).clamp(min=0)
-            mixture = mixture + weights[:, self.sources.index(name), None] * amount
+        for column, source in enumerate(self.sources):
+            amount = recalled.of(source, positions, rows)
+            if amount is not None:
+                mixture = mixture + weights[:, column, None] * amount
         return torch.exp(_PACE * self.gate) * torch.log1p(mixture)
 
 
@@ -133,15 +176,4 @@ def _own_transitions(seen: sparse.csr_array, own: Histories, owners: np.ndarray)
     found = np.searchsorted(keys, wanted).clip(max=max(len(keys) - 1, 0))
     there = keys[found] == wanted if len(keys) else np.zeros(len(wanted), bool)
     chosen = sparse.csr_array((seen.data[there], (seen.row[there], found[there])), shape=(seen.shape[0], len(keys)))
-    return chosen @ followed
-
-
-def _dense(matrix: sparse.csr_array, positions: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    chosen = matrix if len(positions) == matrix.shape[0] and _counts_up(positions) else matrix[positions]
-    # All columns and then a choice: picking columns of a CSR costs more than filling them in.
-    whole = chosen.astype(np.float32, copy=False).toarray()
-    return whole if len(rows) == whole.shape[1] and _counts_up(rows) else np.take(whole, rows, axis=1)
-
-
-def _counts_up(indices: np.ndarray) -> bool:
-    return bool((indices == np.arange(len(indices))).all())
+    return (chosen @ followed).tocsr()

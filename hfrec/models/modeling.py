@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
@@ -27,7 +26,7 @@ from hfrec.losses import Candidates
 from hfrec.models.artifact import CatalogFiles, read_catalog, save_folder, verified_folder, write_catalog
 from hfrec.models.configuration import RecConfig
 from hfrec.models.item_tower import ItemTower
-from hfrec.models.memory import Memory
+from hfrec.models.memory import Memory, Pairs
 from hfrec.models.processing import RecProcessor
 from hfrec.models.topk import TopK, top_rows
 
@@ -82,6 +81,7 @@ class RecModel(PreTrainedModel):
         self.items: ItemTable | None = None
         self.statistics: Statistics | None = None
         self.text_index: TextIndex | None = None
+        self._pairs: dict[str, Pairs] = {}
         self.item_encoder: ItemEncoder | None = None
         self.id_table_ids: list[Any] = []
         self._id_rows: Tensor | None = None
@@ -120,6 +120,9 @@ class RecModel(PreTrainedModel):
             text_index = self.text_index.carried_to(self.catalog, items.catalog)
         self.items, self.text_index = items, text_index
         self.statistics = statistics or Statistics.empty(items.catalog.num_rows)
+        self._pairs = {"transitions": Pairs(self.statistics.transitions)}
+        if text_index is not None and self.memory is not None and "words" in self.memory.sources:
+            self._pairs["words"] = Pairs(text_index.neighbours())
         places = {item_id: place for place, item_id in enumerate(self.id_table_ids, start=1)}
         rows = [0, *(places.get(item_id, 0) for item_id in items.catalog.item_ids)]
         self._id_rows = torch.tensor(rows)
@@ -205,7 +208,7 @@ class RecModel(PreTrainedModel):
                 rows = torch.from_numpy(rows).to(device)
                 scores = (self._scaled(state) @ self._all_item_vectors()[rows].T).float()
                 if self.memory is not None:
-                    recalled = self.memory.recall(histories, self.statistics, self._words())
+                    recalled = self.memory.recall(histories, self.statistics.popularity, self._pairs)
                     scores = scores + self.memory(state, recalled, torch.arange(len(histories)), rows)
                 return scores
         finally:
@@ -262,16 +265,13 @@ class RecModel(PreTrainedModel):
         histories = tokens.spans(owners, np.maximum(stops - self.memory.window, 0), stops)
         recalled = self.memory.recall(
             histories,
-            self.statistics,
-            self._words(),
+            self.statistics.popularity,
+            self._pairs,
             _ragged(own),
             owners,
             None if hidden is None else hidden.cpu().numpy(),
         )
         return lambda positions, candidates: self.memory(states[positions], recalled, positions, candidates)
-
-    def _words(self) -> sparse.csr_array | None:
-        return None if self.text_index is None else self.text_index.neighbours()
 
     def _scaled(self, states: Tensor) -> Tensor:
         scale = self.config.logit_scale

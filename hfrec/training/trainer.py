@@ -17,6 +17,7 @@ from hfrec.data.histories import Targets
 from hfrec.data.splits import Splits
 from hfrec.data.statistics import Statistics
 from hfrec.evaluation.evaluator import evaluate
+from hfrec.evaluation.slices import part_slices
 from hfrec.items.lexical import TextIndex
 from hfrec.items.table import ItemTable
 from hfrec.models.modeling import RecModel
@@ -63,7 +64,7 @@ class RecTrainer(Trainer):
             data_collator=model.processor.collator(windows),
             callbacks=[*stops, *(callbacks or [])],
         )
-        self.splits, self.train_histories = splits, train
+        self.splits, self.train_histories, self.catalog = splits, train, catalog
         self.loss = loss or args.make_loss()
         self.model_accepts_loss_kwargs = True
 
@@ -77,11 +78,20 @@ class RecTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Exact metrics of a fixed sample of at most `args.validation_targets` targets, `eval_ndcg@10` first."""
+        """Exact figures of a fixed sample of at most `args.validation_targets` targets.
+
+        `eval_ndcg@10` and its like are over all targets, `eval_warm_ndcg@10` and `eval_cold_ndcg@10` over those of
+        items with and without training events, `eval_balanced_ndcg@10` is the mean of these two.
+        """
         targets = (eval_dataset or self.eval_dataset).sample(self.args.validation_targets, self.args.data_seed or 0)
         started = time.perf_counter()
-        judged = evaluate(self.model, targets, batch_size=self.args.per_device_eval_batch_size)
-        figures = {f"{metric_key_prefix}_{name}": value for name, value in judged.metrics()["all"].items()}
+        slices = part_slices(self.splits, "validation", targets, self.train_histories, self.catalog)
+        judged = evaluate(self.model, targets, slices=slices, batch_size=self.args.per_device_eval_batch_size)
+        found = judged.metrics()
+        figures = {f"{metric_key_prefix}_{name}": value for name, value in found["all"].items()}
+        by_slice = [found.get(slice, found["all"])["ndcg@10"] for slice in ("warm", "cold")]
+        for name, value in zip(("warm", "cold", "balanced"), (*by_slice, sum(by_slice) / 2), strict=True):
+            figures[f"{metric_key_prefix}_{name}_ndcg@10"] = value
         figures[f"{metric_key_prefix}_seconds"] = time.perf_counter() - started
         self.log(figures)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)

@@ -4,6 +4,7 @@ import json
 from math import log, sqrt
 
 import numpy as np
+import polars as pl
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -89,7 +90,7 @@ def test_transform_of_the_own_texts_is_the_index_and_new_words_are_left_out():
 
 
 def catalog(texts: list[str | None], ids: str) -> Catalog:
-    return Catalog.from_frame({"item_id": list(ids), "title": texts})
+    return Catalog.from_frame(pl.DataFrame({"item_id": list(ids), "title": texts}))
 
 
 def test_carried_to_another_catalogue_it_follows_the_items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from scipy import sparse
 
 from hfrec.data.histories import Histories
 from hfrec.data.statistics import Statistics
-from hfrec.models.memory import Memory, Recall
+from hfrec.models.memory import Memory, Pairs, Recall
 
 NUM_ROWS = 8
 
@@ -17,6 +19,17 @@ NUM_ROWS = 8
 def memory(*sources: str) -> Memory:
     torch.manual_seed(0)
     return Memory(sources, width=4, decay=0.7, window=10)
+
+
+def recall(memory: Memory, histories: Histories, statistics: Statistics, words: Any = None, **own: Any) -> Recall:
+    pairs = {"transitions": Pairs(statistics.transitions)} | ({} if words is None else {"words": Pairs(words)})
+    return memory.recall(histories, statistics.popularity, pairs, **own)
+
+
+def amounts(recalled: Recall, source: str, num: int) -> np.ndarray:
+    found = recalled.of(source, torch.arange(num), torch.arange(NUM_ROWS))
+    assert found is not None
+    return np.broadcast_to(found.numpy(), (num, NUM_ROWS))
 
 
 def logits(memory: Memory, recalled: Recall, num: int) -> np.ndarray:
@@ -34,10 +47,10 @@ def test_a_pair_that_occurs_once_has_a_zero_logit_in_training(train: Histories) 
     statistics = Statistics.count(train, NUM_ROWS)
     counted = memory("transitions")
     prefix = Histories.from_rows([[4]])
-    own = counted.recall(prefix, statistics, own=train.take([2]), owners=np.array([0]))
+    own = recall(counted, prefix, statistics, own=train.take([2]), owners=np.array([0]))
     assert logits(counted, own, 1)[0, 5] == 0
     assert logits(counted, own, 1)[0, 6] > 0
-    assert logits(counted, counted.recall(prefix, statistics), 1)[0, 5] > 0
+    assert logits(counted, recall(counted, prefix, statistics), 1)[0, 5] > 0
 
 
 def test_own_counts_taken_away_are_counts_over_the_other_users() -> None:
@@ -47,14 +60,15 @@ def test_own_counts_taken_away_are_counts_over_the_other_users() -> None:
     statistics = Statistics.count(train, NUM_ROWS)
     owners = np.array([2, 0, 2])
     histories = train.spans(owners, np.zeros(3, np.int64), np.array([3, 9, 6]))
-    own = counted.recall(histories, statistics, own=train, owners=owners)
-    found = own.of(np.arange(3), np.arange(NUM_ROWS))
+    own = recall(counted, histories, statistics, own=train, owners=owners)
     mean = statistics.popularity[1:].mean()
     for position, owner in enumerate(owners):
         others = Statistics.count(train.take([user for user in range(4) if user != owner]), NUM_ROWS)
-        plain = counted.recall(histories.take([position]), others).of(np.array([0]), np.arange(NUM_ROWS))
-        np.testing.assert_allclose(found["transitions"][position], plain["transitions"][0], atol=1e-5)
-        np.testing.assert_allclose(found["popularity"][position], others.popularity / mean, atol=1e-5)
+        plain = recall(counted, histories.take([position]), others)
+        np.testing.assert_allclose(
+            amounts(own, "transitions", 3)[position], amounts(plain, "transitions", 1)[0], atol=1e-5
+        )
+        np.testing.assert_allclose(amounts(own, "popularity", 3)[position], others.popularity / mean, atol=1e-5)
 
 
 def test_a_hidden_item_is_counted_nowhere(train: Histories) -> None:
@@ -62,11 +76,11 @@ def test_a_hidden_item_is_counted_nowhere(train: Histories) -> None:
     counted = memory("transitions", "popularity")
     hidden = np.zeros(NUM_ROWS, bool)
     hidden[2] = True
-    recalled = counted.recall(Histories.from_rows([[1], [2]]), statistics, hidden=hidden)
-    found = recalled.of(np.arange(2), np.arange(NUM_ROWS))
-    assert found["transitions"][0, 2] == 0 and found["transitions"][0, 3] > 0
-    assert not found["transitions"][1].any()
-    assert found["popularity"][0, 2] == 0 and found["popularity"][0, 1] > 0
+    recalled = recall(counted, Histories.from_rows([[1], [2]]), statistics, hidden=hidden)
+    followed, popular = amounts(recalled, "transitions", 2), amounts(recalled, "popularity", 2)
+    assert followed[0, 2] == 0 and followed[0, 3] > 0
+    assert not followed[1].any()
+    assert popular[0, 2] == 0 and popular[0, 1] > 0
 
 
 def test_alone_it_ranks_like_counting_with_words() -> None:
@@ -76,7 +90,7 @@ def test_alone_it_ranks_like_counting_with_words() -> None:
     statistics = Statistics.count(train, NUM_ROWS)
     counted = memory("transitions", "words")
     histories = train.last(4)
-    recalled = counted.recall(histories, statistics, words)
+    recalled = recall(counted, histories, statistics, words)
     weights = sparse.csr_array(
         [
             [sum(0.7**k for k, one in enumerate(history[::-1]) if one == row) for row in range(NUM_ROWS)]
@@ -89,14 +103,14 @@ def test_alone_it_ranks_like_counting_with_words() -> None:
 
 def test_without_counts_it_adds_nothing() -> None:
     counted = memory("transitions", "popularity", "words")
-    recalled = counted.recall(Histories.from_rows([[1, 2], []]), Statistics.empty(NUM_ROWS))
+    recalled = recall(counted, Histories.from_rows([[1, 2], []]), Statistics.empty(NUM_ROWS))
     assert not logits(counted, recalled, 2).any()
 
 
 def test_some_positions_and_rows_are_a_part_of_all(train: Histories) -> None:
     statistics = Statistics.count(train, NUM_ROWS)
     counted = memory("transitions", "popularity")
-    recalled = counted.recall(train, statistics, own=train, owners=np.arange(5))
+    recalled = recall(counted, train, statistics, own=train, owners=np.arange(5))
     states = torch.randn(5, 4)
     with torch.no_grad():
         whole = counted(states, recalled, torch.arange(5), torch.arange(NUM_ROWS))
@@ -104,10 +118,22 @@ def test_some_positions_and_rows_are_a_part_of_all(train: Histories) -> None:
     assert torch.equal(part, whole[[3, 1]][:, [6, 2, 4]])
 
 
+def test_a_dense_matrix_recalls_what_a_sparse_one_does(monkeypatch: pytest.MonkeyPatch, train: Histories) -> None:
+    statistics = Statistics.count(train, NUM_ROWS)
+    counted = memory("transitions")
+    found = []
+    for full in (0.0, 2.0):
+        monkeypatch.setattr("hfrec.models.memory._FULL", full)
+        own = recall(counted, train, statistics, own=train, owners=np.arange(5)[::-1].copy())
+        found.append(amounts(own, "transitions", 5))
+    assert found[0].any()
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+
+
 def test_gates_learn(train: Histories) -> None:
     counted = memory("transitions", "popularity")
     states = torch.randn(5, 4, requires_grad=True)
-    recalled = counted.recall(train, Statistics.count(train, NUM_ROWS))
+    recalled = recall(counted, train, Statistics.count(train, NUM_ROWS))
     counted(states, recalled, torch.arange(5), torch.arange(NUM_ROWS)).sum().backward()
     for weight in (*counted.parameters(), states):
         assert weight.grad is not None and bool((weight.grad != 0).any())
