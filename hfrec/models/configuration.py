@@ -34,6 +34,7 @@ class RecConfig(PreTrainedConfig):
         memories: what is counted and added to the scores by a learned gate, of `transitions`, `popularity` and `words`.
         memory_decay: what the item before the newest recalls, as a share of what the newest does, and so on.
         memory_window: newest items of a history that recall.
+        new_item_boost: added to the score of each item without a training event; training chooses it on validation.
         logit_scale: scores are `logit_scale · cos(state, item)`; 0 for plain dot products.
     """
 
@@ -56,6 +57,7 @@ class RecConfig(PreTrainedConfig):
     memories: list[str] | None = None
     memory_decay: float = 0.7
     memory_window: int = 10
+    new_item_boost: float = 0.0
     logit_scale: float = 0.0
     initializer_range: float = 0.02
 

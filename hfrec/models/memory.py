@@ -25,12 +25,14 @@ from hfrec.data.statistics import pairs_within, recency_weights
 
 COUNTED = ("transitions", "popularity")
 """Sources that are counted of behaviour: a new item has none of it, a training step takes the user's own away."""
+NEW = "new"
+"""What stands in for the counts of an item that has none: as much as the gate has learned to expect of such items."""
 
 _FULL = 0.02
 """Pairs of which more are known, as a share, are read from a dense matrix."""
 _DENSE_ROWS = 20_000
 """On a GPU a dense matrix is quicker in any case; it is made of at most so many rows."""
-_FIRST = {"transitions": 3.4, "popularity": 0.0, "words": 3.4}
+_FIRST = {"transitions": 3.4, "popularity": 0.0, "words": 3.4, NEW: 0.0}
 """Logarithms of the first weights: one transition stands above the popularity of thirty common items."""
 _PACE = 10.0
 """Gates start far from where they end: their weights move so many times faster than the others do."""
@@ -73,7 +75,7 @@ class Recall:
     Attributes:
         recent: weights of the recent items `(P, N + 1)` CSR, by the name of a source of pairs.
         pairs: that source.
-        known: 0 for items whose counts are hidden, else 1 `(N + 1,)`.
+        known: 1 for items that have counts which are not hidden, else 0 `(N + 1,)`.
         popularity: events of each item `(N + 1,)`, 1 for the mean of the items that have any.
         own: the user's own part of each `(P, N + 1)` CSR, by source.
     """
@@ -87,6 +89,8 @@ class Recall:
     def of(self, source: str, positions: Tensor, rows: Tensor) -> Tensor | None:
         """x_s `(p, C)` of some histories and catalogue rows, `(1, C)` if alike for all; `None` if not known."""
         chosen = positions.cpu().numpy()
+        if source == NEW:
+            return torch.from_numpy(1 - self.known).to(rows.device)[None, rows]
         if source == "popularity":
             amount = torch.from_numpy(self.popularity).to(rows.device)[None]
             if source in self.own:
@@ -117,9 +121,9 @@ class Memory(nn.Module):
 
     def __init__(self, sources: Sequence[str], width: int, decay: float, window: int) -> None:
         super().__init__()
-        self.sources, self.decay, self.window = tuple(sources), decay, window
-        self.shares = nn.Linear(width, len(sources), bias=False)
-        self.levels = nn.Parameter(torch.zeros(len(sources)))
+        self.sources, self.decay, self.window = (*sources, NEW), decay, window
+        self.shares = nn.Linear(width, len(self.sources), bias=False)
+        self.levels = nn.Parameter(torch.zeros(len(self.sources)))
         self.gate = nn.Parameter(torch.zeros(()))
 
     def recall(
@@ -141,7 +145,8 @@ class Memory(nn.Module):
             hidden: rows `(N + 1,)` bool of items whose counts are hidden, as those of a new item are.
         """
         num_rows = len(popularity)
-        known = np.ones(num_rows, np.float32) if hidden is None else (~hidden).astype(np.float32)
+        counted = popularity > 0 if hidden is None else (popularity > 0) & ~hidden
+        known = counted.astype(np.float32)
         recent = recency_weights(histories, num_rows, self.decay, self.window)
         seen = recent if hidden is None else (recent @ sparse.diags_array(known)).tocsr()
         pairs = {name: pairs[name] for name in self.sources if name in pairs}

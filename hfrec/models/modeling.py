@@ -210,7 +210,8 @@ class RecModel(PreTrainedModel):
                 if self.memory is not None:
                     recalled = self.memory.recall(histories, self.statistics.popularity, self._pairs)
                     scores = scores + self.memory(state, recalled, torch.arange(len(histories)), rows)
-                return scores
+                is_new = torch.from_numpy(self.statistics.popularity == 0).to(device)[rows]
+                return scores + self.config.new_item_boost * is_new
         finally:
             self.train(was_training)
 

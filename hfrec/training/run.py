@@ -118,6 +118,7 @@ def run_training(config: Any) -> dict[str, Any]:
     trainer = RecTrainer(model, arguments, splits=splits, items=items)
     started = time.perf_counter()
     trainer.train()
+    trainer.choose_new_item_boost()
     seconds["train"] = time.perf_counter() - started
     trainer.save_model()
     if arguments.should_save and not arguments.keep_checkpoints:
@@ -185,8 +186,9 @@ def judge(model: RecModel, trainer: RecTrainer, data: DataConfig) -> tuple[dict[
     judged = {"hfrec": evaluate(model, targets, slices=slices)}
     judged |= {name: evaluate(baseline, targets, slices=slices) for name, baseline in baselines.items()}
     chosen: dict[str, Any] = {
-        "validation ndcg@10": trainer.state.best_metric,
+        f"validation {trainer.args.metric_for_best_model}": trainer.state.best_metric,
         "step": trainer.state.best_global_step,
+        "new_item_boost": model.config.new_item_boost,
     }
     if "counting + α·TF-IDF" in baselines:
         chosen["alpha"] = baselines["counting + α·TF-IDF"].settings["alpha"]

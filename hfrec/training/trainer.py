@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ from hfrec.items.lexical import TextIndex
 from hfrec.items.table import ItemTable
 from hfrec.models.modeling import RecModel
 from hfrec.training.arguments import RecTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+NEW_ITEM_BOOSTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+"""What `choose_new_item_boost` tries."""
 
 
 class RecTrainer(Trainer):
@@ -83,19 +89,41 @@ class RecTrainer(Trainer):
         `eval_ndcg@10` and its like are over all targets, `eval_warm_ndcg@10` and `eval_cold_ndcg@10` over those of
         items with and without training events, `eval_balanced_ndcg@10` is the mean of these two.
         """
-        targets = (eval_dataset or self.eval_dataset).sample(self.args.validation_targets, self.args.data_seed or 0)
         started = time.perf_counter()
-        slices = part_slices(self.splits, "validation", targets, self.train_histories, self.catalog)
-        judged = evaluate(self.model, targets, slices=slices, batch_size=self.args.per_device_eval_batch_size)
-        found = judged.metrics()
-        figures = {f"{metric_key_prefix}_{name}": value for name, value in found["all"].items()}
-        by_slice = [found.get(slice, found["all"])["ndcg@10"] for slice in ("warm", "cold")]
-        for name, value in zip(("warm", "cold", "balanced"), (*by_slice, sum(by_slice) / 2), strict=True):
-            figures[f"{metric_key_prefix}_{name}_ndcg@10"] = value
+        figures = {f"{metric_key_prefix}_{name}": value for name, value in self._judged(eval_dataset).items()}
         figures[f"{metric_key_prefix}_seconds"] = time.perf_counter() - started
         self.log(figures)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         return figures
+
+    def choose_new_item_boost(self, boosts: Sequence[float] = NEW_ITEM_BOOSTS) -> float:
+        """Set `new_item_boost` to the best of `boosts` on validation, by `args.metric_for_best_model`; the first of
+        equals. Without a validation target that is a new item there is nothing to choose by, and it stays."""
+        config, metric = self.accelerator.unwrap_model(self.model).config, self.args.metric_for_best_model
+        if not self._slices(self._validation()).get("cold", np.zeros(1)).any():
+            return config.new_item_boost
+        found = {}
+        for boost in boosts:
+            config.new_item_boost = boost
+            found[boost] = self._judged()[metric.removeprefix("eval_")]
+        config.new_item_boost = max(found, key=found.__getitem__)
+        logger.info("new_item_boost %s, of %s by validation %s", config.new_item_boost, found, metric)
+        return config.new_item_boost
+
+    def _validation(self, targets: Targets | None = None) -> Targets:
+        return (targets or self.eval_dataset).sample(self.args.validation_targets, self.args.data_seed or 0)
+
+    def _slices(self, targets: Targets) -> dict[str, np.ndarray]:
+        return part_slices(self.splits, "validation", targets, self.train_histories, self.catalog)
+
+    def _judged(self, eval_dataset: Targets | None = None) -> dict[str, float]:
+        targets = self._validation(eval_dataset)
+        judged = evaluate(
+            self.model, targets, slices=self._slices(targets), batch_size=self.args.per_device_eval_batch_size
+        ).metrics()
+        warm, cold = (judged.get(name, judged["all"])["ndcg@10"] for name in ("warm", "cold"))
+        by_slice = {"warm_ndcg@10": warm, "cold_ndcg@10": cold, "balanced_ndcg@10": (warm + cold) / 2}
+        return {**judged["all"], **by_slice}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the loadable folder, catalogue included; a checkpoint holds weights and processor alone."""
