@@ -86,7 +86,13 @@ def build_parser() -> ArgumentParser:
     """The parser of a run: `--config FILE`, and `--data.x --model.x --training.x` over it; a typo is an error."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog="train.py", description="Train, judge and save a recommender.", allow_abbrev=False)
+    # Errors are raised: a typo's usage would be 150 lines, `hfrec.cli.one_line_errors` makes it one.
+    parser = ArgumentParser(
+        prog="train.py",
+        description="Train, judge and save a recommender.",
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
     parser.add_argument("--config", action="config", help="a YAML with the sections data, model and training")
     parser.add_class_arguments(DataConfig, "data")
     # What a user chooses of RecConfig: neither what comes from the items nor what every Hugging Face configuration has.
