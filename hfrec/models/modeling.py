@@ -96,12 +96,21 @@ class RecModel(PreTrainedModel):
         """Recommend from `items`; counts that are not given are kept and grown, or start at 0.
 
         Raises:
-            DataError: the vectors are not of the widths that the model was made for.
+            DataError: the vectors are not of the widths that the model was made for, or of another encoder than those
+                that are attached.
         """
         if items.sizes != self.config.modalities:
             raise DataError(
                 f"The model reads content vectors of the widths {self.config.modalities}, the catalogue has "
                 f"{items.sizes}: it was encoded by another encoder. Encode it with the model's."
+            )
+        attached = self.items.fingerprint if self.items is not None else {}
+        others = [name for name, made_by in items.fingerprint.items() if attached.get(name, made_by) != made_by]
+        if others:
+            raise DataError(
+                f"The {' and '.join(others)} vectors of the catalogue must be of the encoder that made those which the "
+                f"model reads, {attached[others[0]]}; they are of {items.fingerprint[others[0]]}. Encode it with "
+                "`model.item_encoder`."
             )
         if statistics is None:
             num_rows = items.catalog.num_rows
