@@ -112,6 +112,9 @@ def run_training(config: Any) -> dict[str, Any]:
     from transformers import set_seed
 
     set_seed(arguments.seed)
+    # Reading a catalogue may take hours: what is wrong with the model or the folder is said before.
+    RecConfig(modalities={"any": 1}, **config.model.as_dict())
+    Path(arguments.output_dir).mkdir(parents=True, exist_ok=True)
     catalog, splits = load_data(data)
     started = time.perf_counter()
     encoder = make_encoder(data)
