@@ -259,6 +259,9 @@ def test_card_is_written_from_the_results_and_checked(hfrec: Run, train, shop_it
     assert str(tmp_path / "README.md") in printed and "0.1" in (tmp_path / "README.md").read_text(encoding="utf-8")
     assert hfrec("card", "--model", tmp_path, "--check")[0] == 0
     Recommender.from_pretrained(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    status, _, errors = hfrec("card", "--model", tmp_path)
+    assert status == 2 and "no complete hfrec folder" in errors and not (tmp_path / "manifest.json").exists()
 
 
 def test_an_error_is_one_line_and_debug_shows_it_all(hfrec: Run, folder: Path, tmp_path: Path) -> None:
