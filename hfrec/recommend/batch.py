@@ -30,24 +30,7 @@ def read_histories(path: str | Path) -> Iterator[dict[str, Any]]:
     path = expand_path(path)
     if not path.is_file():
         raise DataError(f"The histories are not there: {path}")
-    if path.suffix == ".parquet":
-        yield from _parquet_rows(path)
-        return
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                user_id, item_ids = row[USER_ID], row[ITEM_IDS]
-            except (ValueError, KeyError, TypeError):
-                user_id, item_ids = None, None
-            if user_id is None or not _are_ids(item_ids):
-                raise DataError(
-                    f"Line {number} of {path} must be an object with `{USER_ID}` and a list of ids `{ITEM_IDS}`, "
-                    f"got {line.strip()[:80]!r}."
-                )
-            yield {USER_ID: user_id, ITEM_IDS: item_ids}
+    yield from _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
 
 
 def recommend_table(
@@ -121,6 +104,27 @@ def _lists(recommender: Recommender, user_ids: list[Any], histories: Histories, 
         }
     )
     return frame.filter(pl.Series(kept)).to_arrow()
+
+
+def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                    user_id, item_ids = row[USER_ID], row[ITEM_IDS]
+                except (ValueError, KeyError, TypeError):
+                    user_id, item_ids = None, None
+                if user_id is None or not _are_ids(item_ids):
+                    raise DataError(
+                        f"Line {number} of {path} must be an object with `{USER_ID}` and a list of ids `{ITEM_IDS}`, "
+                        f"got {line.strip()[:80]!r}."
+                    )
+                yield {USER_ID: user_id, ITEM_IDS: item_ids}
+    except UnicodeDecodeError as error:
+        raise DataError(f"The histories {path} must be UTF-8: {error}") from error
 
 
 def _are_ids(item_ids: Any) -> bool:

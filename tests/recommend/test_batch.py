@@ -158,6 +158,9 @@ def test_files_that_hold_no_histories_are_named(tmp_path: Path) -> None:
     pl.DataFrame({"user_id": [1], "item_ids": ["sku-0001"]}).write_parquet(tmp_path / "h.parquet")
     with pytest.raises(DataError, match=r"`item_ids` .* must hold lists of ids, got large_string"):
         list(read_histories(tmp_path / "h.parquet"))
+    (tmp_path / "latin.jsonl").write_bytes('{"user_id": 1, "item_ids": ["é"]}'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin\.jsonl must be UTF-8"):
+        list(read_histories(tmp_path / "latin.jsonl"))
     (tmp_path / "cut.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"cut\.parquet cannot be read"):
         list(read_histories(tmp_path / "cut.parquet"))
