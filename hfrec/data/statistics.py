@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
 from hfrec.data.histories import Histories
+
+if TYPE_CHECKING:
+    from hfrec.data.catalog import Catalog
 
 SECONDS_PER_DAY = 86_400.0
 
@@ -47,6 +51,20 @@ class Statistics:
         transitions = self.transitions.copy()
         transitions.resize((num_rows, num_rows))
         return Statistics(popularity, transitions)
+
+    def carried(self, old: Catalog, new: Catalog) -> Statistics:
+        """The counts over `old`, item by item, for `new`: grown, or another order, or other items, which start at 0."""
+        if new.item_ids[: len(old)] == old.item_ids:
+            return self.resized(new.num_rows)
+        place = np.concatenate([[0], new.rows(old.item_ids)])
+        popularity = np.zeros(new.num_rows, np.float32)
+        popularity[place] = self.popularity
+        popularity[0] = 0
+        counts = self.transitions.tocoo()
+        before, after = (place[index] for index in counts.coords)
+        kept = (before > 0) & (after > 0)
+        pairs = (counts.data[kept], (before[kept], after[kept]))
+        return Statistics(popularity, sparse.csr_array(pairs, shape=(new.num_rows, new.num_rows), dtype=np.float32))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Flat named arrays, as they are saved."""

@@ -93,14 +93,14 @@ class Baseline(ABC):
         """Scores `(B, N + 1)` float32 of all rows, padding included."""
 
     def attach(self, items: ItemTable, statistics: Statistics | None = None) -> Self:
-        """Recommend from `items`: a grown catalogue, or another; counts that are not given are kept and grown."""
+        """Recommend from `items`: a grown catalogue, or another; counts that are not given go with their items."""
         num_rows = items.catalog.num_rows
         if self.text_index is not None:
             texts = items.catalog.texts()
             old = self.catalog.texts() + [None] * (num_rows - self.catalog.num_rows)
             changed = np.array([row for row in range(1, num_rows) if texts[row - 1] != old[row - 1]], dtype=np.int64)
             self.text_index = self.text_index.with_texts(changed, [texts[row - 1] for row in changed], num_rows)
-        self.statistics = statistics or self.statistics.resized(num_rows)
+        self.statistics = statistics or self.statistics.carried(self.catalog, items.catalog)
         self.items = items
         return self
 

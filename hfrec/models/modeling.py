@@ -93,7 +93,7 @@ class RecModel(PreTrainedModel):
         return RecProcessor(self.config.max_history, self.config.event_types, self.id_table_ids)
 
     def attach(self, items: ItemTable, statistics: Statistics | None = None) -> RecModel:
-        """Recommend from `items`; counts that are not given are kept and grown, or start at 0.
+        """Recommend from `items`; counts that are not given go with their items, or start at 0.
 
         Raises:
             DataError: the vectors are not of the widths that the model was made for, or of another encoder than those
@@ -112,10 +112,9 @@ class RecModel(PreTrainedModel):
                 f"model reads, {attached[others[0]]}; they are of {items.fingerprint[others[0]]}. Encode it with "
                 "`model.item_encoder`."
             )
-        if statistics is None:
-            num_rows = items.catalog.num_rows
-            statistics = self.statistics.resized(num_rows) if self.statistics else Statistics.empty(num_rows)
-        self.items, self.statistics = items, statistics
+        if statistics is None and self.items is not None and self.statistics is not None:
+            statistics = self.statistics.carried(self.items.catalog, items.catalog)
+        self.items, self.statistics = items, statistics or Statistics.empty(items.catalog.num_rows)
         places = {item_id: place for place, item_id in enumerate(self.id_table_ids, start=1)}
         rows = [0, *(places.get(item_id, 0) for item_id in items.catalog.item_ids)]
         self._id_rows = torch.tensor(rows)
