@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# One process, wherever it runs: the launcher takes the GPU if there is one, the CPU if not.
-LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
+# One process, wherever it runs: the launcher takes the GPU if there is one, the CPU if not. `--quiet`: an error of ours
+# is one line, not one line and the launcher's traceback.
+LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

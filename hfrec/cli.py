@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,19 +15,45 @@ if TYPE_CHECKING:
 COMMANDS = ("encode", "train", "evaluate", "recommend", "similar", "card")
 
 
-def main() -> None:
-    """Run the command that `sys.argv` names; an error is one line on stderr and exit status 2.
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command that `argv`, by default that of the process, names; `--debug` brings an error's traceback."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = [argument for argument in given if argument != "--debug"]
+    with one_line_errors(debug=len(arguments) < len(given)):
+        if arguments[:1] in (["train"], ["evaluate"]):
+            _run_config(arguments[0], arguments[1:])
+            return
+        parsed = build_parser().parse_args(arguments)
+        commands = {"encode": _encode, "recommend": _recommend, "similar": _similar, "card": _card}
+        commands[parsed.command](parsed)
 
-    With `--debug` it comes with its traceback.
+
+@contextmanager
+def one_line_errors(debug: bool = False) -> Iterator[None]:
+    """What a user can mend is one line on stderr, an error with exit status 2; with `debug` it has its traceback.
+
+    Anything else is a bug, and keeps its traceback.
     """
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
-    if arguments[:1] in (["train"], ["evaluate"]):
-        _guarded(debug, _run_config, arguments[0], arguments[1:])
-        return
-    parsed = build_parser().parse_args(arguments)
-    commands = {"encode": _encode, "recommend": _recommend, "similar": _similar, "card": _card}
-    _guarded(debug, commands[parsed.command], parsed)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: print(f"hfrec: warning: {message}", file=sys.stderr)
+            yield
+    except Exception as error:
+        reason = _mendable(error)
+        if debug or reason is None:
+            raise
+        print(f"hfrec: error: {' '.join(reason.split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _mendable(error: Exception) -> str | None:
+    """What a user did wrong, in words; `None` where it is us."""
+    if type(error).__name__ == "StrictDataclassClassValidationError" and error.__cause__ is not None:
+        # What a Hugging Face configuration wraps around the sentence of ours that says it all.
+        return str(error.__cause__)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename2 or error.filename}: {error.strerror}"
+    return str(error) if isinstance(error, ValueError | OSError | argparse.ArgumentError) else None
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,8 +85,11 @@ def build_parser() -> argparse.ArgumentParser:
     who.add_argument("--sample-users", type=int, help="so many users of --interactions")
     recommend.add_argument("--interactions")
     recommend.add_argument("--seed", type=int, default=0)
-    recommend.add_argument("--out", help="Parquet file for --histories: user_id, rank, item_id, score")
+    recommend.add_argument(
+        "--out", help="Parquet file for --histories, its folder is made: user_id, rank, item_id, score"
+    )
     recommend.add_argument("--sheet", help="PNG of histories and lists as pictures")
+    recommend.add_argument("--candidates", help="only these items: a,b,c")
     recommend.add_argument(
         "--filter", help="only such items, in SQL over the catalogue's columns: \"category = 'lamp'\""
     )
@@ -103,24 +134,12 @@ def build_clip_parser() -> ArgumentParser:
 def _config_parser(name: str, description: str) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog=name, description=description)
+    parser = ArgumentParser(prog=name, description=description, exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_argument("--output", type=str, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num_items", type=int, default=600)
     return parser
-
-
-def _guarded(debug: bool, run: Any, *arguments: Any) -> None:
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: print(f"hfrec: warning: {message}", file=sys.stderr)
-            run(*arguments)
-    except (ValueError, FileNotFoundError) as error:
-        if debug:
-            raise
-        print(f"hfrec: error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 def _run_config(command: str, arguments: list[str]) -> None:
@@ -171,26 +190,29 @@ def _recommend(arguments: argparse.Namespace) -> None:
     if arguments.histories:
         if not arguments.out:
             raise ValueError("`--histories` needs `--out`, the Parquet file for the lists.")
-        if arguments.sheet or arguments.filter:
+        if arguments.sheet or arguments.filter or arguments.candidates:
             raise ValueError(
-                "`--sheet` and `--filter` go with `--history` and `--sample-users`, not with `--histories`."
+                "`--sheet`, `--filter` and `--candidates` go with `--history` and `--sample-users`, "
+                "not with `--histories`."
             )
         counts = recommend_table(recommender, read_histories(arguments.histories), arguments.out, arguments.k)
         print(", ".join(f"{name} {number}" for name, number in counts.items()), f"→ {arguments.out}")
         return
     histories = _some_histories(recommender, arguments)
+    candidates = None if arguments.candidates is None else _ids(recommender, arguments.candidates)
     wanted = _expression(arguments.filter)
     sheet = []
     for name, history in histories.items():
-        found = recommender.recommend(history, arguments.k, filter=wanted)
-        known = [item_id for item_id in history if item_id in recommender.catalog]
+        found = recommender.recommend(history, arguments.k, candidates=candidates, filter=wanted)
+        # All of a history is read and hidden; what is shown of it is as long as the list.
+        known = [item_id for item_id in history if item_id in recommender.catalog][-max(arguments.k, 1) :]
         print(f"\n{name}")
         for title, item_id in zip(recommender.catalog.titles(recommender.catalog.rows(known)), known, strict=True):
             print(f"    took  {item_id}  {title or ''}")
         for rank, item in enumerate(found, start=1):
             print(f"    {rank:>3}.  {item.item_id}  {item.title or ''}  ({item.score:.3f})")
         sheet += [
-            (f"{name}: history", known[-arguments.k :]),
+            (f"{name}: history", known),
             (f"{name}: recommended", [one.item_id for one in found]),
         ]
     _draw(recommender, sheet, arguments.sheet)
@@ -198,7 +220,7 @@ def _recommend(arguments: argparse.Namespace) -> None:
 
 def _some_histories(recommender: Any, arguments: argparse.Namespace) -> dict[str, list[Any]]:
     if arguments.history is not None:
-        return {"history": _typed(recommender, [one for one in arguments.history.split(",") if one])}
+        return {"history": _ids(recommender, arguments.history)}
     if not arguments.interactions:
         raise ValueError("`--sample-users` needs `--interactions`, the log to draw users from.")
     import numpy as np
@@ -206,6 +228,7 @@ def _some_histories(recommender: Any, arguments: argparse.Namespace) -> dict[str
     from hfrec.data.interactions import load_interactions
 
     events = load_interactions(arguments.interactions, duplicates="first", user_core=5)
+    events = events.filter(events["weight"] > 0)
     users = events["user_id"].unique(maintain_order=True)
     if not 1 <= arguments.sample_users <= len(users):
         raise ValueError(
@@ -213,8 +236,9 @@ def _some_histories(recommender: Any, arguments: argparse.Namespace) -> dict[str
             f"got {arguments.sample_users}."
         )
     drawn = np.random.default_rng(arguments.seed).choice(len(users), arguments.sample_users, replace=False)
-    by_user = {user: events.filter(events["user_id"] == user)["item_id"].to_list() for user in users.gather(drawn)}
-    return {f"user {user}": history[-arguments.k :] for user, history in by_user.items()}
+    return {
+        f"user {user}": events.filter(events["user_id"] == user)["item_id"].to_list() for user in users.gather(drawn)
+    }
 
 
 def _similar(arguments: argparse.Namespace) -> None:
@@ -236,7 +260,13 @@ def _card(arguments: argparse.Namespace) -> None:
     from hfrec.models.artifact import write_documents
 
     path = Path(arguments.model) / "README.md"
-    card = render_card(json.loads(path.with_name("results.json").read_text(encoding="utf-8")))
+    results = path.with_name("results.json")
+    if not results.is_file():
+        raise ValueError(f"A card is made of what a run measured; {results} is missing. Write it: hfrec train …")
+    try:
+        card = render_card(json.loads(results.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{results} is not what a run writes: {type(error).__name__} {error}") from error
     if not arguments.check:
         write_documents(arguments.model, {"README.md": card})
     elif not path.exists() or path.read_text(encoding="utf-8") != card:
@@ -255,6 +285,10 @@ def _expression(text: str | None) -> Any:
         raise ValueError(
             f"`--filter` must be a condition such as \"category = 'lamp'\", got {text!r}: {error}"
         ) from error
+
+
+def _ids(recommender: Any, text: str) -> list[Any]:
+    return _typed(recommender, [one for one in text.split(",") if one])
 
 
 def _typed(recommender: Any, ids: list[str]) -> list[Any]:

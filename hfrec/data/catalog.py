@@ -78,7 +78,8 @@ class Catalog:
         """The catalogue in anything that `read_table` opens.
 
         Raises:
-            DataError: no `item_id`; null or duplicate ids; a named text column or picture folder that is not there.
+            DataError: no `item_id`; null or duplicate ids; a named text column or picture folder that is not there;
+                a column `removed` that is not boolean.
         """
         frame = read_table(source, "items", columns)
         require_columns(frame, [ITEM_ID], "items")
@@ -91,6 +92,8 @@ class Catalog:
             )
         if text_columns is None:
             text_columns = [name for name in TEXT_COLUMNS if name in frame.columns]
+        if isinstance(text_columns, str) or len(set(text_columns)) < len(text_columns):
+            raise DataError(f"`text_columns` must be a list of different columns, got {text_columns!r}.")
         require_columns(frame, text_columns, "items")
         frame = frame.with_columns(_as_text(frame[name]) for name in text_columns)
         frame, folder = _with_images(frame, images)
@@ -99,6 +102,11 @@ class Catalog:
         root = folder or (expand_path(root) if root is not None else None)
         if REMOVED not in frame.columns:
             frame = frame.with_columns(pl.lit(False).alias(REMOVED))
+        elif frame.schema[REMOVED] != pl.Boolean:
+            raise DataError(
+                f"`{REMOVED}` of the items table must be true or false, got {frame.schema[REMOVED]} such as "
+                f"{frame[REMOVED][0]!r}. It marks items that are never recommended; rename a column of another meaning."
+            )
         return cls(frame.select(ITEM_ID, pl.exclude(ITEM_ID)), root, text_columns)
 
     def __len__(self) -> int:

@@ -66,7 +66,8 @@ class HistoryWindows:
     @property
     def lengths(self) -> list[int]:
         """Tokens of each window, by which batches are grouped."""
-        return (self.stops - self.starts).tolist()
+        tokens: list[int] = (self.stops - self.starts).tolist()
+        return tokens
 
 
 @dataclass(frozen=True)

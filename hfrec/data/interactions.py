@@ -80,7 +80,8 @@ def load_interactions(
     events = _with_seconds(events)
     if min_rating is not None:
         require_columns(events, [RATING], "interactions")
-        events = events.filter(_numbers(events, RATING) >= min_rating)
+        # To polars NaN is larger than any number.
+        events = events.filter(_numbers(events, RATING).fill_nan(None) >= min_rating)
         _require_rows(events, f"no event has a rating of at least `min_rating` ({min_rating})")
     events = _with_weights(events, {**EVENT_WEIGHTS, **(event_weights or {})}, rated=min_rating is None)
     _check_propensities(events)

@@ -57,7 +57,8 @@ def read_table(source: Any, table: str, columns: Mapping[str, str] | None = None
         columns: new names of columns, `{"yours": "hfrec's"}`.
 
     Raises:
-        DataError: the file is missing, empty, of an unknown kind or cannot be read; a column to rename is missing.
+        DataError: the file is missing, empty, of an unknown kind or cannot be read; a column to rename is missing, or
+            its new name is taken.
     """
     names = {new: old for old, new in (columns or {}).items()}
     frame = _open(source, table, [names.get(column, column) for column in (USER_ID, ITEM_ID)])
@@ -65,6 +66,13 @@ def read_table(source: Any, table: str, columns: Mapping[str, str] | None = None
         unknown = [name for name in columns if name not in frame.columns]
         if unknown:
             raise DataError(f"`columns` renames {unknown}, which the {table} table lacks; it has {frame.columns}.")
+        after = [columns.get(name, name) for name in frame.columns]
+        twice = sorted({name for name in after if after.count(name) > 1})
+        if twice:
+            raise DataError(
+                f"`columns` must give every column of the {table} table a name of its own, got {twice} twice. "
+                "Rename or drop the column that has that name already."
+            )
         frame = frame.rename(dict(columns))
     if frame.is_empty():
         raise DataError(f"The {table} table {_name(source)} must have at least one row, got 0.")

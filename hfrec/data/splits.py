@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
@@ -14,6 +15,8 @@ from hfrec.data.schema import ITEM_ID, TIMESTAMP, USER_ID, WEIGHT, DataError
 
 if TYPE_CHECKING:
     from hfrec.data.catalog import Catalog
+
+logger = logging.getLogger(__name__)
 
 TRAIN, VALIDATION, TEST, WITHHELD = "train", "validation", "test", "withheld"
 _PART = "part"
@@ -49,7 +52,10 @@ class Splits:
         catalog: Catalog,
         candidates: Literal["interactions", "all"] = "interactions",
     ) -> Targets:
-        """The targets of a part; ranked are the items that occur anywhere in the log, or all of the catalogue."""
+        """The targets of a part; ranked are the items that occur anywhere in the log, or all of the catalogue.
+
+        An item that was removed is never ranked: its targets are left out, and their number is logged.
+        """
         chosen = self.events.filter(pl.col(_PART) == part)[USER_ID].unique().to_list()
         log = self.events.filter(pl.col(USER_ID).is_in(chosen))
         sequences = Histories.from_interactions(log, catalog)
@@ -57,14 +63,14 @@ class Splits:
             log.with_columns((pl.col(_PART) == part).cast(pl.Float64).alias(TIMESTAMP)), catalog
         )
         is_target = np.asarray(marked.times, dtype=bool)
+        removed = is_target & np.isin(sequences.rows, catalog.removed_rows)
+        if removed.any():
+            logger.warning("%d of %d %s targets are of removed items", removed.sum(), is_target.sum(), part)
+            is_target &= ~removed
         users = sequences.owners[is_target]
         positions = np.flatnonzero(is_target) - sequences.offsets[users]
-        if candidates == "all":
-            ranked = np.setdiff1d(np.arange(1, catalog.num_rows), catalog.removed_rows)
-        else:
-            ranked = np.unique(catalog.rows(self.events[ITEM_ID].unique()))
-            ranked = ranked[ranked > 0]
-        return Targets(sequences, users, positions, ranked)
+        ranked = np.arange(catalog.num_rows) if candidates == "all" else catalog.rows(self.events[ITEM_ID].unique())
+        return Targets(sequences, users, positions, np.setdiff1d(ranked, [0, *catalog.removed_rows]))
 
     def with_validation_returned(self) -> Splits:
         """After the choice: what was held out for validation is trained on, and everything refitted once.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
 from hfrec.data.histories import Histories
+
+if TYPE_CHECKING:
+    from hfrec.data.catalog import Catalog
 
 SECONDS_PER_DAY = 86_400.0
 TRANSITION_WINDOW = 5
@@ -40,8 +44,9 @@ class Statistics:
     def num_rows(self) -> int:
         return len(self.popularity)
 
-    def carried_to(self, sources: np.ndarray) -> Statistics:
-        """The same counts for another catalogue: its row r is what `sources[r]` was here, or, where that is 0, new."""
+    def carried_to(self, old: Catalog, new: Catalog) -> Statistics:
+        """The counts over `old`, item by item, for `new`: grown, or another order, or other items, which start at 0."""
+        sources = new.rows_in(old)
         chosen = np.flatnonzero(sources)
         moved = sparse.csr_array(
             (np.ones(len(chosen), np.float32), (chosen, sources[chosen])), shape=(len(sources), self.num_rows)

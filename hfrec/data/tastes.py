@@ -59,7 +59,8 @@ class Tastes:
 
     def weights(self, user: str, time: float) -> np.ndarray:
         """Shares `(SLOTS,)` of the user's tastes at `time` in seconds UTC."""
-        return self._weights(np.array([self.users[user]]), np.array([time]))[0]
+        shares: np.ndarray = self._weights(np.array([self.users[user]]), np.array([time]))[0]
+        return shares
 
     def utility(self, user: str, time: float, previous: int | None = None) -> np.ndarray:
         """True utility `(N,)` of every item for `user` at `time` in seconds UTC, whichever taste is active.
@@ -69,7 +70,7 @@ class Tastes:
         """
         liked = self.affinity[self.archetypes[self.users[user]]]
         chance = self.weights(user, time) @ np.exp(liked)
-        utility = np.log(chance) + self.appeal(np.array([time]))[0]
+        utility: np.ndarray = np.log(chance) + self.appeal(np.array([time]))[0]
         return utility if previous is None else utility + self.companions[self.kinds[previous]][self.kinds]
 
     def appeal(self, times: np.ndarray) -> np.ndarray:
@@ -80,7 +81,8 @@ class Tastes:
 
     def _weights(self, users: np.ndarray, times: np.ndarray) -> np.ndarray:
         late = 1 / (1 + np.exp(-(times - self.turning[users]) / (_DRIFT_DAYS * DAY_SECONDS)))
-        return self.before[users] * (1 - late[:, None]) + self.after[users] * late[:, None]
+        shares: np.ndarray = self.before[users] * (1 - late[:, None]) + self.after[users] * late[:, None]
+        return shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,4 +221,5 @@ def _active_archetypes(
     keeps = (rng.random(len(first)) < _STICKINESS) & (np.diff(owner, prepend=-1) == 0)
     for session in np.flatnonzero(keeps):
         active[session] = active[session - 1]
-    return active[sessions]
+    of_event: np.ndarray = active[sessions]
+    return of_event

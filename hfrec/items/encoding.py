@@ -119,7 +119,8 @@ def encode_column(
 
     batches = _batches(column, pending, batch_size)
     inputs = ([column.cells[places[key][0]] for key in batch] for batch in batches)
-    bar = tqdm(total=len(pending), desc=column.modality, unit="item", disable=not progress or not pending)
+    # `None` shows the bar on a terminal only.
+    bar = tqdm(total=len(pending), desc=column.modality, unit="item", disable=None if progress and pending else True)
     try:
         for batch, (values, reasons) in zip(batches, pool.run(tower, spec, inputs, column.root), strict=True):
             kept = []

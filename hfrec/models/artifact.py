@@ -90,9 +90,14 @@ def save_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
 
 
 def write_documents(folder: str | Path, documents: dict[str, str]) -> None:
-    """Write texts such as `README.md` into a saved folder and note them in its manifest."""
+    """Write texts such as `README.md` into a saved folder and note them in its manifest.
+
+    Raises:
+        DataError: the folder has no manifest: with one it would pass for complete.
+    """
     folder = Path(folder)
-    manifest = _manifest_or_empty(folder)
+    _check_complete(folder)
+    manifest = _read_json(folder / MANIFEST)
     for name, text in documents.items():
         half_written = folder / f"{name}.half-written"
         half_written.write_text(text, encoding="utf-8")
@@ -110,10 +115,7 @@ def verified_folder(name: str | Path, revision: str | None = None, token: Any = 
     folder = Path(name).expanduser()
     if not folder.is_dir():
         folder = _downloaded(str(name), revision, token)
-    if not (folder / MANIFEST).exists():
-        raise DataError(
-            f"{folder} is no complete hfrec folder: {MANIFEST} is missing, which is written last. Save it again."
-        )
+    _check_complete(folder)
     for file, entry in _read_json(folder / MANIFEST).items():
         path = folder / file
         problem = _problem(path, entry)
@@ -185,6 +187,8 @@ def save_catalog(catalog: Catalog, folder: Path) -> None:
 
 def load_catalog(folder: Path, images: str | Path | None = None) -> Catalog:
     """The catalogue that `save_catalog` wrote; `images` is the folder in which relative picture paths start."""
+    if images is not None and not Path(images).expanduser().is_dir():
+        raise DataError(f"`images` must be the folder in which the paths of pictures start, got {str(images)!r}.")
     path = folder / ITEMS_FILE
     try:
         frame = pl.read_parquet(path)
@@ -192,6 +196,13 @@ def load_catalog(folder: Path, images: str | Path | None = None) -> Catalog:
     except (pl.exceptions.PolarsError, OSError, KeyError, ValueError) as error:
         raise DataError(f"The file {path} cannot be read: {error}") from error
     return Catalog.from_frame(frame, root=images, text_columns=text_columns)
+
+
+def _check_complete(folder: Path) -> None:
+    if not (folder / MANIFEST).exists():
+        raise DataError(
+            f"{folder} is no complete hfrec folder: {MANIFEST} is missing, which is written last. Save it again."
+        )
 
 
 def _entry(path: Path) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Baseline(ABC):
         """Recommend from `items`: a grown catalogue, or another; counts that are not given are kept, by item id."""
         if self.text_index is not None:
             self.text_index = self.text_index.carried_to(self.catalog, items.catalog)
-        self.statistics = statistics or self.statistics.carried_to(items.catalog.rows_in(self.catalog))
+        self.statistics = statistics or self.statistics.carried_to(self.catalog, items.catalog)
         self.items = items
         return self
 

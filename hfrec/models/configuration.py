@@ -91,6 +91,9 @@ class RecConfig(PreTrainedConfig):
         width = getattr(self.backbone_config, "hidden_size", None)
         if width is not None and self.hidden_size is not None and width != self.hidden_size:
             raise ValueError(f"`hidden_size` must be the backbone's ({width}), got {self.hidden_size}.")
+        heads = getattr(self.backbone_config, "n_head", None)
+        if width is not None and heads and width % heads:
+            raise ValueError(f"`hidden_size` must be a multiple of `num_heads` ({heads}), got {width}.")
         if self.max_history < 1:
             raise ValueError(f"`max_history` must be at least 1, got {self.max_history}.")
         positions = getattr(self.backbone_config, "max_position_embeddings", None)

@@ -107,15 +107,24 @@ class RecModel(PreTrainedModel):
         """Recommend from `items`; counts and words that are not given are kept, by item id, or empty.
 
         Raises:
-            DataError: the vectors are not of the widths that the model was made for.
+            DataError: the vectors are not of the widths that the model was made for, or of another encoder than those
+                that are attached.
         """
         if items.sizes != self.config.modalities:
             raise DataError(
                 f"The model reads content vectors of the widths {self.config.modalities}, the catalogue has "
                 f"{items.sizes}: it was encoded by another encoder. Encode it with the model's."
             )
+        attached = self.items.fingerprint if self.items is not None else {}
+        others = [name for name, made_by in items.fingerprint.items() if attached.get(name, made_by) != made_by]
+        if others:
+            raise DataError(
+                f"The {' and '.join(others)} vectors of the catalogue must be of the encoder that made those which the "
+                f"model reads, {attached[others[0]]}; they are of {items.fingerprint[others[0]]}. Encode it with "
+                "`model.item_encoder`."
+            )
         if statistics is None and self.items is not None and self.statistics is not None:
-            statistics = self.statistics.carried_to(items.catalog.rows_in(self.catalog))
+            statistics = self.statistics.carried_to(self.catalog, items.catalog)
         if text_index is None and self.items is not None and self.text_index is not None:
             text_index = self.text_index.carried_to(self.catalog, items.catalog)
         self.items, self.text_index = items, text_index

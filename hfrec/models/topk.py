@@ -40,7 +40,7 @@ def top_rows(
     """The `k` best of `items` (by default of all) for each history, in chunks of scores.
 
     Raises:
-        ValueError: `k` is below 1 or above the number of items that can be recommended.
+        ValueError: `k` is below 1 or above the number of items that can be recommended; a score is NaN.
     """
     catalog = model.catalog
     rows = np.arange(1, catalog.num_rows) if items is None else np.asarray(items, dtype=np.int64)
@@ -53,6 +53,11 @@ def top_rows(
     for start in range(0, len(histories), _HISTORIES_AT_ONCE):
         indices = np.arange(start, min(start + _HISTORIES_AT_ONCE, len(histories)))
         scores = model.score(histories.take(indices), items=rows).clone()
+        if bool(scores.isnan().any()):
+            raise ValueError(
+                f"`{type(model).__name__}.score` must give numbers, got NaN. Was the model saved after its loss became "
+                "NaN? Train it again with a lower `learning_rate`."
+            )
         if exclude is not None:
             hidden = exclude.take(indices)
             places = column[hidden.rows]

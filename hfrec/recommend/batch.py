@@ -30,24 +30,7 @@ def read_histories(path: str | Path) -> Iterator[dict[str, Any]]:
     path = expand_path(path)
     if not path.is_file():
         raise DataError(f"The histories are not there: {path}")
-    if path.suffix == ".parquet":
-        yield from _parquet_rows(path)
-        return
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                user_id, item_ids = row[USER_ID], row[ITEM_IDS]
-            except (ValueError, KeyError, TypeError):
-                user_id, item_ids = None, None
-            if user_id is None or not isinstance(item_ids, list):
-                raise DataError(
-                    f"Line {number} of {path} must be an object with `{USER_ID}` and a list `{ITEM_IDS}`, "
-                    f"got {line.strip()[:80]!r}."
-                )
-            yield {USER_ID: user_id, ITEM_IDS: item_ids}
+    yield from _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
 
 
 def recommend_table(
@@ -76,7 +59,8 @@ def recommend_table(
     out.parent.mkdir(parents=True, exist_ok=True)
     half_written = out.with_name(out.name + ".half-written")
     counts = {"users": 0, "empty": 0, "unknown_items": 0}
-    rows = iter(tqdm(histories, desc="recommend", unit="user", disable=not progress))
+    # `None` shows the bar on a terminal only: elsewhere it is noise between the messages.
+    rows = iter(tqdm(histories, desc="recommend", unit="user", disable=None if progress else True))
     writer: pq.ParquetWriter | None = None
     try:
         while batch := list(islice(rows, batch_size)):
@@ -122,12 +106,40 @@ def _lists(recommender: Recommender, user_ids: list[Any], histories: Histories, 
     return frame.filter(pl.Series(kept)).to_arrow()
 
 
+def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                    user_id, item_ids = row[USER_ID], row[ITEM_IDS]
+                except (ValueError, KeyError, TypeError):
+                    user_id, item_ids = None, None
+                if user_id is None or not _are_ids(item_ids):
+                    raise DataError(
+                        f"Line {number} of {path} must be an object with `{USER_ID}` and a list of ids `{ITEM_IDS}`, "
+                        f"got {line.strip()[:80]!r}."
+                    )
+                yield {USER_ID: user_id, ITEM_IDS: item_ids}
+    except UnicodeDecodeError as error:
+        raise DataError(f"The histories {path} must be UTF-8: {error}") from error
+
+
+def _are_ids(item_ids: Any) -> bool:
+    return isinstance(item_ids, list) and not any(isinstance(one, list | dict) for one in item_ids)
+
+
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         file = pq.ParquetFile(path)
         missing = [name for name in (USER_ID, ITEM_IDS) if name not in file.schema_arrow.names]
         if missing:
             raise DataError(f"The histories {path} need the columns {missing}; they have {file.schema_arrow.names}.")
+        kind = file.schema_arrow.field(ITEM_IDS).type
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+            raise DataError(f"`{ITEM_IDS}` of the histories {path} must hold lists of ids, got {kind}.")
         for batch in file.iter_batches(batch_size=4096, columns=[USER_ID, ITEM_IDS]):
             yield from ({**row, ITEM_IDS: row[ITEM_IDS] or []} for row in batch.to_pylist())
     except (pa.ArrowException, OSError) as error:

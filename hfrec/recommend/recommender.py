@@ -83,7 +83,8 @@ class Recommender:
         """
         if isinstance(history, str | bytes):
             raise ValueError(f"A history must be a list of item ids, got {history!r}. Write `[{history!r}]`.")
-        many = isinstance(history, Histories) or (len(history) > 0 and isinstance(history[0], list | tuple))
+        lists = list | tuple | np.ndarray | pl.Series
+        many = isinstance(history, Histories) or (len(history) > 0 and isinstance(history[0], lists))
         histories = history if isinstance(history, Histories) else self._histories(history if many else [history])
         top = self.top_rows(histories, k, self._candidate_rows(candidates, filter), exclude_seen)
         num_empty = int((histories.lengths == 0).sum())

@@ -33,10 +33,13 @@ def draw_sheet(catalog: Catalog, lines: Sequence[tuple[str, Sequence[Any]]], pat
 
     Raises:
         DataError: no line holds a known item.
-        ValueError: `cell` is below 48.
+        ValueError: `cell` is below 48; `path` ends in no kind of picture.
     """
     if cell < 48:
         raise ValueError(f"`cell` must be at least 48 pixels, got {cell}.")
+    path = Path(path)
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"The file of a sheet must end in a kind of picture such as .png, got {path.name!r}.")
     known = [(heading, [item_id for item_id in ids if item_id in catalog]) for heading, ids in lines]
     columns = max((len(ids) for _, ids in known), default=0)
     if columns == 0:
@@ -56,7 +59,6 @@ def draw_sheet(catalog: Catalog, lines: Sequence[tuple[str, Sequence[Any]]], pat
             _draw_item(sheet, corner, cell, _picture(catalog, images[row - 1], cell), words, int(row))
             below = (corner[0], corner[1] + cell + 6)
             _write(draw, below, _fitting(words, cell, 11, CAPTION_LINES), words, 11, GREY)
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return path

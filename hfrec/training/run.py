@@ -86,7 +86,13 @@ def build_parser() -> ArgumentParser:
     """The parser of a run: `--config FILE`, and `--data.x --model.x --training.x` over it; a typo is an error."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog="train.py", description="Train, judge and save a recommender.", allow_abbrev=False)
+    # Errors are raised: a typo's usage would be 150 lines, `hfrec.cli.one_line_errors` makes it one.
+    parser = ArgumentParser(
+        prog="train.py",
+        description="Train, judge and save a recommender.",
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
     parser.add_argument("--config", action="config", help="a YAML with the sections data, model and training")
     parser.add_class_arguments(DataConfig, "data")
     # What a user chooses of RecConfig: neither what comes from the items nor what every Hugging Face configuration has.
@@ -106,6 +112,9 @@ def run_training(config: Any) -> dict[str, Any]:
     from transformers import set_seed
 
     set_seed(arguments.seed)
+    # Reading a catalogue may take hours: what is wrong with the model or the folder is said before.
+    RecConfig(modalities={"any": 1}, **config.model.as_dict())
+    Path(arguments.output_dir).mkdir(parents=True, exist_ok=True)
     catalog, splits = load_data(data)
     started = time.perf_counter()
     encoder = make_encoder(data)

@@ -99,6 +99,16 @@ def test_a_million_items_are_looked_up_at_once():
     assert seconds < 5
 
 
+def test_columns_of_our_own_names_mean_what_we_mean():
+    for removed, kind in (([0, 1, 0], "Int64 such as 0"), (["no", "yes", "no"], "String such as 'no'")):
+        with pytest.raises(DataError, match=f"`removed` of the items table must be true or false, got {kind}"):
+            Catalog.from_frame(items(removed=removed))
+    assert Catalog.from_frame(items(removed=[None, True, False])).removed_rows.tolist() == [2]
+    for text_columns in ("title", ["title", "title"]):
+        with pytest.raises(DataError, match=r"`text_columns` must be a list of different columns, got .*title"):
+            Catalog.from_frame(items(), text_columns=text_columns)
+
+
 def test_ids_are_there_and_unique():
     with pytest.raises(DataError, match="items table needs the column `item_id`"):
         Catalog.from_frame(items().drop("item_id"))

@@ -197,6 +197,7 @@ def test_an_event_without_type_weighs_one():
 def test_min_rating_drops_and_the_rest_weighs_one():
     events = load_interactions(log(rating=[5, 3, None]), min_rating=4)
     assert events.select("item_id", "rating", "weight").rows() == [(10, 5, 1.0)]
+    assert load_interactions(log(rating=[5, 3, float("nan")]), min_rating=4)["rating"].to_list() == [5]
     events = load_interactions(log(rating=["5", "3", "4"]), min_rating=4)
     assert events["item_id"].to_list() == [10, 10]
 

@@ -121,6 +121,15 @@ def test_a_table_has_rows(source):
         read_table(source, "items")
 
 
+@pytest.mark.parametrize("columns", [{"title": "item_id"}, {"title": "name", "price": "name"}])
+def test_a_new_name_must_be_free(columns):
+    table = pl.DataFrame({"item_id": [1], "title": ["lamp"], "price": [2.0]})
+    with pytest.raises(DataError, match=rf"a name of its own, got \['{columns['title']}'\] twice"):
+        read_table(table, "items", columns)
+    swapped = read_table(table, "items", {"item_id": "title", "title": "item_id"})
+    assert swapped.rows(named=True) == [{"title": 1, "item_id": "lamp", "price": 2.0}]
+
+
 def test_a_header_alone_is_an_empty_table(tmp_path):
     (tmp_path / "t.csv").write_text("user_id,item_id\n")
     with pytest.raises(DataError, match=r"t\.csv must have at least one row"):

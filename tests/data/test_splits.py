@@ -243,6 +243,18 @@ def test_candidates():
     assert splits.targets("test", catalog, "all").candidates.tolist() == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("candidates", ["interactions", "all"])
+def test_removed_items_are_neither_candidates_nor_targets(candidates, caplog):
+    splits = split_leave_last(load_interactions([{"user_id": u, "item_id": i} for u in "xy" for i in "abc" + u]))
+    catalog = Catalog.from_frame([{"item_id": item} for item in "abcxy"])
+    whole = splits.targets("test", catalog, candidates)
+    assert catalog.ids(whole.rows) == ["x", "y"] and caplog.messages == []
+    targets = splits.targets("test", catalog.without_items(["a", "y"]), candidates)
+    assert targets.candidates.tolist() == [2, 3, 4]
+    assert catalog.ids(targets.rows) == ["x"] and targets.histories([0])[0].tolist() == [1, 2, 3]
+    assert caplog.messages == ["1 of 2 test targets are of removed items"]
+
+
 def test_candidates_are_never_the_padding():
     log = [(1, "a"), (1, "b"), (1, "c"), (2, "unknown"), (2, "a")]
     splits = split_leave_last(load_interactions([{"user_id": u, "item_id": i} for u, i in log]))

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from hfrec.data.catalog import Catalog
 from hfrec.data.histories import Histories
 from hfrec.data.statistics import (
     SECONDS_PER_DAY,
@@ -107,16 +110,19 @@ def test_arrays_that_do_not_fit_are_refused():
         Statistics.from_arrays({**arrays, "transitions.indices": arrays["transitions.indices"] + NUM_ROWS})
 
 
-def test_counts_follow_their_items_to_another_catalogue():
-    statistics = Statistics.count(ragged(3), NUM_ROWS)
-    before = statistics.transitions.toarray()
-    sources = np.concatenate([[0, 0], np.arange(NUM_ROWS - 1, 0, -1), [0]])
-    moved = statistics.carried_to(sources)
-    assert moved.num_rows == NUM_ROWS + 2
-    there = sources > 0
-    assert np.array_equal(moved.popularity[there], statistics.popularity[sources[there]])
-    assert not moved.popularity[~there].any()
-    after = moved.transitions.toarray()
-    assert np.array_equal(after[np.ix_(there, there)], before[np.ix_(sources[there], sources[there])])
-    assert after.sum() == pytest.approx(before.sum())
-    assert moved.transitions.dtype == np.float32
+def test_counts_go_with_their_items():
+    train = Histories.from_rows([[1, 2, 3], [2, 3], [1, 3]])
+    old = Catalog.from_frame([{"item_id": item} for item in "abc"])
+    statistics = Statistics.count(train, old.num_rows)
+    for ids in ("abc", "abcd", "cxab", "bc"):
+        new = Catalog.from_frame([{"item_id": item} for item in ids])
+        carried = statistics.carried_to(old, new)
+        place = {item: row for row, item in enumerate(ids, start=1)}
+        assert carried.popularity.tolist() == [0, *({"a": 2, "b": 2, "c": 3}.get(item, 0) for item in ids)]
+        expected = np.zeros((new.num_rows, new.num_rows))
+        for before, after in itertools.product("abc", repeat=2):
+            if before in place and after in place:
+                value = statistics.transitions[old.rows([before])[0], old.rows([after])[0]]
+                expected[place[before], place[after]] = value
+        assert np.allclose(carried.transitions.toarray(), expected) and expected.any()
+        assert carried.transitions.dtype == np.float32

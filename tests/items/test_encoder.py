@@ -71,6 +71,23 @@ def test_broken_pictures_are_masked_counted_and_listed(tiny_vit: Path, picture_f
     assert "image: 1 encoded, 0 from the cache, 1 items without" in str(encoder.report)
 
 
+def test_hostile_pictures_cost_an_item_its_picture_and_nothing_else(
+    tiny_bert: Path, tiny_vit: Path, picture_folder: Path, png_of
+) -> None:
+    outside = picture_folder.parent / "secret.png"
+    outside.write_bytes((picture_folder / "1.png").read_bytes())
+    (picture_folder / "link.png").symlink_to(outside)
+    (picture_folder / "bomb.png").write_bytes(png_of(20_000, 20_000))
+    images = ["0.png", "../secret.png", str(outside), "link.png", "bomb.png", None]
+    encoder = ItemEncoder(text=tiny_bert, image=tiny_vit)
+    table = encoder.encode(shop(picture_folder, image=images), progress=False)
+    assert table.present["image"].tolist() == [False, True, *[False] * 5]
+    assert table.present["text"].tolist() == [False, True, True, True, True, False, True]
+    reasons = dict(encoder.report.broken)
+    assert "stay inside" in reasons["i1"] and "must be relative" in reasons["i2"] and "stay inside" in reasons["i3"]
+    assert "at most 50,000,000 pixels" in reasons["i4"]
+
+
 def test_pictures_as_bytes(tiny_vit: Path, make_picture) -> None:
     catalog = shop(image=[make_picture(seed) for seed in (1, 2, 1, 3, 1, 2)])
     encoder = ItemEncoder(image=tiny_vit)

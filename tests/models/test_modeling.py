@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,14 @@ def test_what_cannot_work_is_named(shop_items: ItemTable, train: Histories) -> N
     narrow = hfrec.RecModel(hfrec.RecConfig(modalities={"text": 8}, hidden_size=32))
     with pytest.raises(DataError, match="encoded by another encoder"):
         narrow.attach(shop_items)
+    others = copy.copy(shop_items)
+    others.fingerprint = shop_items.fingerprint | {"text": {**shop_items.fingerprint["text"], "content": "another"}}
+    model = hfrec.RecModel(hfrec.RecConfig.for_items(shop_items, hidden_size=32)).attach(shop_items)
+    with pytest.raises(DataError, match="The text vectors of the catalogue must be of the encoder"):
+        model.attach(others)
+    assert model.items is shop_items
+    with pytest.raises(StrictDataclassError, match=r"`hidden_size` must be a multiple of `num_heads` \(3\), got 32"):
+        hfrec.RecConfig(hidden_size=32, num_heads=3)
     with pytest.raises(StrictDataclassError, match=r"`item_id_dropout` must be at least 0 and below 1, got 1\.5"):
         hfrec.RecConfig(item_id_dropout=1.5)
 

@@ -130,7 +130,18 @@ def test_user_ids_are_of_one_type(recommender: Recommender, tmp_path: Path, batc
         recommend_table(recommender, mixed, tmp_path / "o.parquet", k=1, batch_size=batch_size, progress=False)
 
 
-@pytest.mark.parametrize("line", ["[]", "{", '{"user_id": 1}', '{"user_id": 1, "item_ids": "abc"}', '{"item_ids": []}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]",
+        "{",
+        '{"user_id": 1}',
+        '{"user_id": 1, "item_ids": "abc"}',
+        '{"user_id": 1, "item_ids": [["a"]]}',
+        '{"user_id": 1, "item_ids": [{"id": "a"}]}',
+        '{"item_ids": []}',
+    ],
+)
 def test_a_line_that_is_no_history_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "h.jsonl"
     path.write_text(line + "\n", encoding="utf-8")
@@ -144,6 +155,12 @@ def test_files_that_hold_no_histories_are_named(tmp_path: Path) -> None:
     pl.DataFrame({"user_id": [1]}).write_parquet(tmp_path / "h.parquet")
     with pytest.raises(DataError, match=r"need the columns \['item_ids'\]"):
         list(read_histories(tmp_path / "h.parquet"))
+    pl.DataFrame({"user_id": [1], "item_ids": ["sku-0001"]}).write_parquet(tmp_path / "h.parquet")
+    with pytest.raises(DataError, match=r"`item_ids` .* must hold lists of ids, got large_string"):
+        list(read_histories(tmp_path / "h.parquet"))
+    (tmp_path / "latin.jsonl").write_bytes('{"user_id": 1, "item_ids": ["é"]}'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin\.jsonl must be UTF-8"):
+        list(read_histories(tmp_path / "latin.jsonl"))
     (tmp_path / "cut.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"cut\.parquet cannot be read"):
         list(read_histories(tmp_path / "cut.parquet"))

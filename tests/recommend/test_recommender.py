@@ -170,6 +170,8 @@ def test_one_history_gives_a_list_and_many_give_lists(any_recommender: Recommend
 
     many = any_recommender.recommend([history[:1], history], k=7)
     assert ids_of(many[1]) == ids_of(one)
+    as_arrays = any_recommender.recommend([np.array(history[:1]), pl.Series(history)], k=7)
+    assert [ids_of(found) for found in as_arrays] == [ids_of(found) for found in many]
     as_value = any_recommender.recommend(Histories.from_ids([history], any_recommender.catalog), k=7)
     assert ids_of(as_value[0]) == ids_of(one)
 

@@ -78,6 +78,9 @@ def test_unknown_items_are_left_out_and_nothing_to_draw_is_an_error(
     with pytest.raises(ValueError, match="48 pixels, got 20"):
         draw_sheet(shop_items.catalog, [("x", with_picture[:1])], tmp_path / "none.png", cell=20)
     assert not (tmp_path / "none.png").exists()
+    for name in ("none", "none.txt"):
+        with pytest.raises(ValueError, match=f"kind of picture such as .png, got '{name}'"):
+            draw_sheet(shop_items.catalog, [("x", with_picture[:1])], tmp_path / name)
 
 
 @pytest.mark.parametrize(
