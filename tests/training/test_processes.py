@@ -44,7 +44,7 @@ def train(folder: Path, batch: int, accumulation: int = 1) -> None:
     events = hfrec.load_interactions(shop.interactions, catalog=catalog, duplicates="first")
     items = ItemTable(catalog, {}, {}, {}, {}, {})
     set_seed(0)
-    sizes = {"hidden_size": 16, "max_history": 10, "num_layers": 1}
+    sizes = {"hidden_size": 16, "max_history": 30, "num_layers": 1}
     model = hfrec.RecModel(hfrec.RecConfig.for_items(items, **sizes, dropout=0.0, item_id_dropout=0.0))
     arguments = hfrec.RecTrainingArguments(
         str(folder),
