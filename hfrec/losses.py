@@ -21,6 +21,7 @@ try:
 except ImportError:  # torch below 2.14
     LinearCrossEntropyOptions = None
 
+_LOGITS_AT_ONCE = 2**22
 _POSITIONS_AT_ONCE = 128
 
 
@@ -100,27 +101,10 @@ class Candidates:
 
 @dataclass(frozen=True)
 class FullSoftmax:
-    """Cross-entropy over all candidates, exact; of the (P, M) logits only `logits_at_once` are ever there.
-
-    Where they do not fit at once, torch's fused loss computes them; below torch 2.14, and where the candidates have a
-    memory, they are computed a chunk of positions at a time, and once more in the backward pass.
-    """
-
-    logits_at_once: int = 2**22
-
-    def __post_init__(self) -> None:
-        _check_at_least_one("logits_at_once", self.logits_at_once)
+    """Cross-entropy over all candidates, exact."""
 
     def __call__(self, states: Tensor, labels: Tensor, weights: Tensor | None, candidates: Candidates) -> Tensor:
-        place = candidates.places(labels)
-        vectors = candidates.embed(candidates.rows)
-        size = max(1, self.logits_at_once // len(candidates.rows))
-        if len(labels) <= size:
-            logits = candidates.logits(states, candidates.rows, vectors=vectors)
-            return _weighted_sum(functional.cross_entropy(logits, place, reduction="none"), weights)
-        if candidates.memory is None and LinearCrossEntropyOptions is not None:
-            return _fused(states, place, weights, vectors, size)
-        return _checkpointed(states, place, weights, candidates, vectors, size)
+        return _cross_entropy(states, candidates.rows, candidates.places(labels), weights, candidates)
 
 
 @dataclass(frozen=True)
@@ -214,31 +198,52 @@ LOSSES: dict[str, Callable[..., Any]] = {
 """Losses by the name that a configuration gives them."""
 
 
-def _fused(states: Tensor, place: Tensor, weights: Tensor | None, vectors: Tensor, size: int) -> Tensor:
+def _cross_entropy(
+    states: Tensor,
+    rows: Tensor,
+    place: Tensor,
+    weights: Tensor | None,
+    candidates: Candidates,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Σ over positions of the cross-entropy over catalogue rows `(C,)`, of which `rows[place]` `(P,)` are the labels.
+
+    Of the logits `(P, C)`, to which `bias` `(C,)` is added, only `_LOGITS_AT_ONCE` are ever there. Where they do not
+    fit at once, torch's fused loss computes them; below torch 2.14, and where the candidates have a memory, that is
+    done here: a chunk of positions at a time, and once more in the backward pass.
+    """
+    vectors = candidates.embed(rows)
+    size = max(1, _LOGITS_AT_ONCE // len(rows))
+
+    def part(states: Tensor, positions: Tensor, vectors: Tensor) -> Tensor:
+        logits = candidates.logits(states, rows, positions, vectors)
+        logits = logits if bias is None else logits.add_(bias)
+        values = functional.cross_entropy(logits, place[positions], reduction="none")
+        return _weighted_sum(values, None if weights is None else weights[positions])
+
+    positions = torch.arange(len(place), device=place.device)
+    if len(place) <= size:
+        return part(states, positions, vectors)
+    if candidates.memory is None and LinearCrossEntropyOptions is not None:
+        return _fused(states, vectors, place, weights, bias, size)
+    total = torch.zeros((), device=states.device)
+    for some, which in zip(states.split(size), positions.split(size), strict=True):
+        total = total + checkpoint(part, some, which, vectors, use_reentrant=False)
+    return total
+
+
+def _fused(
+    states: Tensor, vectors: Tensor, place: Tensor, weights: Tensor | None, bias: Tensor | None, size: int
+) -> Tensor:
     # Its own choice of chunks, 4 positions for 40,000 items, takes three times as long on a CPU as these.
     options = LinearCrossEntropyOptions(batch_chunk_size=size, chunking_method=None)
     # A weighted sum needs every position's loss, whose gradient torch computes anew; a plain one does not.
     reduction = "sum" if weights is None else "none"
     with _in_float32(states):
         values = functional.linear_cross_entropy(
-            states.float(), vectors.float(), place, reduction=reduction, options=options
+            states.float(), vectors.float(), place, linear_bias=bias, reduction=reduction, options=options
         )
     return _weighted_sum(values, weights)
-
-
-def _checkpointed(
-    states: Tensor, place: Tensor, weights: Tensor | None, candidates: Candidates, vectors: Tensor, size: int
-) -> Tensor:
-    def part(states: Tensor, positions: Tensor, vectors: Tensor) -> Tensor:
-        logits = candidates.logits(states, candidates.rows, positions, vectors)
-        values = functional.cross_entropy(logits, place[positions], reduction="none")
-        return _weighted_sum(values, None if weights is None else weights[positions])
-
-    positions = torch.arange(len(place), device=place.device)
-    total = torch.zeros((), device=states.device)
-    for some, which in zip(states.split(size), positions.split(size), strict=True):
-        total = total + checkpoint(part, some, which, vectors, use_reentrant=False)
-    return total
 
 
 def _shared_softmax(
@@ -247,17 +252,16 @@ def _shared_softmax(
     """Cross-entropy over labels `(P,)` and `drawn` `(k,)`, each row once: no position has its own label against it."""
     rows, place = torch.cat([labels, drawn]).unique(return_inverse=True)
     place = place[: len(labels)]
-    logits = candidates.logits(states, rows)
-    if logq:
-        if candidates.popularity is None:
-            share = torch.bincount(place, minlength=len(rows)) / len(labels)
-        else:
-            share = (candidates.popularity / candidates.popularity.sum())[candidates.places(rows)]
-        # A row is there as a draw, or else as one of P labels; `1 - (1 - share) ** P` would round a rare row to 0.
-        drawn_share = len(drawn) / len(candidates.rows)
-        chance = drawn_share - (1 - drawn_share) * torch.expm1(len(labels) * torch.log1p(-share))
-        logits = logits - chance.clamp(min=1e-12).log()
-    return _weighted_sum(functional.cross_entropy(logits, place, reduction="none"), weights)
+    if not logq:
+        return _cross_entropy(states, rows, place, weights, candidates)
+    if candidates.popularity is None:
+        share = torch.bincount(place, minlength=len(rows)) / len(labels)
+    else:
+        share = (candidates.popularity / candidates.popularity.sum())[candidates.places(rows)]
+    # A row is there as a draw, or else as one of P labels; `1 - (1 - share) ** P` would round a rare row to 0.
+    drawn_share = len(drawn) / len(candidates.rows)
+    chance = drawn_share - (1 - drawn_share) * torch.expm1(len(labels) * torch.log1p(-share))
+    return _cross_entropy(states, rows, place, weights, candidates, bias=-chance.clamp(min=1e-12).log())
 
 
 def _log_chances(label_logits: Tensor, logits: Tensor, is_label: Tensor) -> tuple[Tensor, Tensor]:

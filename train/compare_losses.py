@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hfrec
 from hfrec.cli import build_losses_parser
 
 if __name__ == "__main__":
-    import hfrec
-
-    print(hfrec.losses_table(hfrec.compare_losses(build_losses_parser().parse_args())))
+    config = build_losses_parser().parse_args()
+    print(hfrec.losses_table(hfrec.compare_losses(config)))
