@@ -7,6 +7,7 @@ their number over all processes. Logits are float32, under autocast too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -153,8 +154,8 @@ class BCE:
         shape = (len(labels), self.num_negatives)
         drawn = candidates.rows[torch.randint(len(candidates.rows), shape, device=labels.device)]
         logits = candidates.own_logits(states, torch.cat([labels[:, None], drawn], dim=1))
-        right, wrong = _log_chances(logits[:, 0], logits[:, 1:], drawn == labels[:, None])
-        return _weighted_sum(-(right + wrong), weights)
+        values = _binary(logits[:, 0], logits[:, 1:], drawn == labels[:, None])
+        return _weighted_sum(values, weights)
 
 
 @dataclass(frozen=True)
@@ -183,9 +184,8 @@ class GBCE:
         drawn = candidates.draw(self.num_negatives)
         label_logits = candidates.own_logits(states, labels[:, None])[:, 0]
         logits = candidates.logits(states, drawn)
-        right, wrong = _log_chances(label_logits, logits, drawn == labels[:, None])
-        values = -(self.beta(len(candidates.rows)) * right + wrong) / (1 + self.num_negatives)
-        return _weighted_sum(values, weights)
+        values = _binary(label_logits, logits, drawn == labels[:, None], self.beta(len(candidates.rows)))
+        return _weighted_sum(values / (1 + self.num_negatives), weights)
 
 
 LOSSES: dict[str, Callable[..., Any]] = {
@@ -264,10 +264,15 @@ def _shared_softmax(
     return _cross_entropy(states, rows, place, weights, candidates, bias=-chance.clamp(min=1e-12).log())
 
 
-def _log_chances(label_logits: Tensor, logits: Tensor, is_label: Tensor) -> tuple[Tensor, Tensor]:
-    """log σ of labels `(P,)`, and Σ log(1 - σ) of negatives `(P, k)`; a negative that is the label counts nothing."""
-    wrong = functional.logsigmoid(-logits).masked_fill(is_label, 0.0)
-    return functional.logsigmoid(label_logits), wrong.sum(dim=1)
+def _binary(label_logits: Tensor, logits: Tensor, is_label: Tensor, beta: float = 1.0) -> Tensor:
+    """-β log σ of labels `(P,)` - Σ log(1 - σ) of negatives `(P, k)`; a negative that is the label counts nothing.
+
+    Logits count from log(β / k), the log-odds for a model that knows nothing. Counted from 0, all known items are first
+    pushed below it, and those without training events, which are never negatives, stay above them all.
+    """
+    prior = math.log(beta / logits.shape[1])
+    wrong = functional.logsigmoid(-(logits + prior)).masked_fill(is_label, 0.0)
+    return -(beta * functional.logsigmoid(label_logits + prior) + wrong.sum(dim=1))
 
 
 def _in_float32(states: Tensor) -> torch.autocast:

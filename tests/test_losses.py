@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -192,7 +193,7 @@ def test_in_batch_softmax_ranks_each_label_of_the_batch_once(world: World) -> No
 
 
 def test_gbce_over_all_items_has_every_other_item_as_negative(world: World) -> None:
-    logits = world.states @ world.table[1:].T
+    logits = world.states @ world.table[1:].T - math.log(N)
     targets = functional.one_hot(world.labels - 1, N).float()
     plain = functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / (N + 1)
     torch.testing.assert_close(world.value(GBCE(N), None), plain)
@@ -203,17 +204,35 @@ def test_gbce_is_calibrated_by_t(world: World) -> None:
     assert GBCE(10, t=0).beta(N) == pytest.approx(1)
     assert GBCE(10, t=1).beta(N) == pytest.approx(share)
     assert GBCE(10, t=0.75).beta(N) == pytest.approx(1 - 0.75 * (1 - share))
-    plain, calibrated = (world.value(GBCE(10, t), None) for t in (0, 1))
-    labels = functional.logsigmoid((world.states * world.table[world.labels]).sum(1)).sum()
-    torch.testing.assert_close(calibrated - plain, (1 - share) * labels / 11)
+    torch.manual_seed(1)
+    drawn = world.candidates.draw(10)
+    prior = math.log(share / 10)
+    right = functional.logsigmoid((world.states * world.table[world.labels]).sum(1) + prior)
+    wrong = functional.logsigmoid(-(world.states @ world.table[drawn].T + prior))
+    wrong = torch.where(drawn == world.labels[:, None], 0.0, wrong).sum(1)
+    torch.testing.assert_close(world.value(GBCE(10, t=1), None), -(share * right + wrong).sum() / 11)
+
+
+@pytest.mark.parametrize("loss", [BCE(), BCE(3), GBCE(10), GBCE(10, t=0)], ids=repr)
+def test_a_model_that_knows_nothing_is_left_at_its_level(loss: Callable[..., Tensor], world: World) -> None:
+    world.labels = torch.arange(1, N + 1).repeat(50)
+    world.states = torch.zeros(len(world.labels), D)
+    level = torch.tensor(0.0, requires_grad=True)
+    shifted = [
+        replace(world.candidates, memory=lambda positions, rows, to=to: (level + to).expand(len(positions), len(rows)))
+        for to in (0.0, 3.0)
+    ]
+    still, pulled = (torch.autograd.grad(world.value(loss, None, one), level)[0].abs() for one in shifted)
+    assert still < 0.05 * pulled
 
 
 def test_a_draw_that_is_the_label_counts_nothing(world: World) -> None:
     only = Candidates(lambda rows: world.table[rows], torch.tensor([7]))
     world.labels[:] = 7
-    alone = -functional.logsigmoid(world.states @ world.table[7]).sum()
-    torch.testing.assert_close(world.value(BCE(5), None, only), alone)
-    torch.testing.assert_close(world.value(GBCE(1, t=0), None, only), alone / 2)
+    logits = world.states @ world.table[7]
+    torch.testing.assert_close(world.value(BCE(), None, only), -functional.logsigmoid(logits).sum())
+    torch.testing.assert_close(world.value(BCE(5), None, only), -functional.logsigmoid(logits - math.log(5)).sum())
+    torch.testing.assert_close(world.value(GBCE(1), None, only), -functional.logsigmoid(logits).sum() / 2)
     torch.testing.assert_close(world.value(InBatchSoftmax(), None, only), torch.tensor(0.0))
 
 
