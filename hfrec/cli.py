@@ -117,6 +117,13 @@ def build_run_parser() -> ArgumentParser:
     return build_parser()
 
 
+def build_losses_parser() -> ArgumentParser:
+    """The parser of `train/compare_losses.py`."""
+    from hfrec.training.compare import build_losses_parser
+
+    return build_losses_parser()
+
+
 def build_shop_parser() -> ArgumentParser:
     """The parser of `train/make_shop.py`."""
     parser = _config_parser("make_shop.py", "Write the synthetic shop.")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from transformers import TrainingArguments
 
-from hfrec.losses import LOSSES, SampledSoftmax
+from hfrec.losses import LOSSES
 
 
 @dataclass
@@ -37,8 +37,12 @@ class RecTrainingArguments(TrainingArguments):
     ddp_broadcast_buffers: bool | None = field(default=False)
     dataloader_pin_memory: bool = field(default=False)
 
-    loss: str = field(default="full_softmax", metadata={"help": "`full_softmax` or `sampled_softmax`."})
-    num_negatives: int = field(default=256, metadata={"help": "Shared draws of `sampled_softmax`."})
+    loss: str = field(default="full_softmax", metadata={"help": f"One of {', '.join(LOSSES)}."})
+    num_negatives: int | None = field(
+        default=None, metadata={"help": "Draws of a sampled loss; null: its own default."}
+    )
+    logq: bool | None = field(default=None, metadata={"help": "Correct a softmax over some items; null: its default."})
+    gbce_t: float | None = field(default=None, metadata={"help": "Calibration of `gbce`, 0 to 1; null: its default."})
     patience: int = field(default=5, metadata={"help": "Epochs without a better validation before it stops; 0: never."})
     validation_targets: int = field(default=5000, metadata={"help": "At most so many, a fixed sample, while training."})
 
@@ -48,7 +52,24 @@ class RecTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {sorted(LOSSES)}, got {self.loss!r}.")
+        self.make_loss()  # What it cannot take is said now, not after the encoding.
 
     def make_loss(self) -> Callable[..., Any]:
-        """The loss that `loss` names."""
-        return SampledSoftmax(self.num_negatives) if self.loss == "sampled_softmax" else LOSSES[self.loss]()
+        """The loss that `loss` names, with what was set for it.
+
+        Raises:
+            ValueError: something was set that this loss does not know.
+        """
+        settings = {}
+        for argument, name in {"num_negatives": "num_negatives", "logq": "logq", "gbce_t": "t"}.items():
+            value = getattr(self, argument)
+            if value is None:
+                continue
+            knowing = sorted(one for one, kind in LOSSES.items() if name in {field.name for field in fields(kind)})
+            if self.loss not in knowing:
+                raise ValueError(
+                    f"`{argument}` is for the losses {', '.join(knowing)}; `loss` is {self.loss!r}. "
+                    f"Leave `{argument}` out, got {value}."
+                )
+            settings[name] = value
+        return LOSSES[self.loss](**settings)

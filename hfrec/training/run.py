@@ -146,6 +146,8 @@ def run_training(config: Any) -> dict[str, Any]:
         }
         write_documents(arguments.output_dir, documents)
         print(summary(results, arguments.output_dir))
+    # A process that ends with the group in place aborts now and then, its threads still running.
+    PartialState().destroy_process_group()
     return results
 
 

@@ -135,5 +135,6 @@ class RecTrainer(Trainer):
         generator = torch.Generator().manual_seed(
             self.args.seed if self.args.data_seed is None else self.args.data_seed
         )
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        # Of one step, over all processes: the order of training, hence its result, is that of one process.
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return LengthGroupedSampler(batch, lengths=self.train_dataset.lengths, generator=generator)

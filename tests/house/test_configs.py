@@ -1,4 +1,4 @@
-"""Every YAML in `configs/` says how it is run and what came of it, and its parser accepts nothing else."""
+"""Every YAML in `configs/` says how it is run and what came of it, and its reader accepts nothing else."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+LAUNCHERS = sorted((ROOT / "configs/accelerate").glob("*.yaml"))
 
 # The command in a header names who reads the file; here stands the function of `hfrec.cli` that parses it.
 # A new script of train/ that takes a config is added here, and its parser there.
@@ -17,6 +18,7 @@ PARSERS = {
     "train/train.py": "build_run_parser",
     "train/make_shop.py": "build_shop_parser",
     "train/pretrain_clip.py": "build_clip_parser",
+    "train/compare_losses.py": "build_losses_parser",
 }
 HEADER_KEYS = ("command", "hardware", "minutes", "result")
 MISSPELT = "num_epohcs"
@@ -68,13 +70,14 @@ def sections_of(text: str) -> list[str]:
 
 def test_there_are_configs() -> None:
     assert {"demo.yaml", "demo_shop.yaml", "demo_clip.yaml"} <= {path.name for path in CONFIGS}
+    assert {"one_gpu", "two_cpu_processes", "ddp", "fsdp2"} == {path.stem for path in LAUNCHERS}
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*CONFIGS, *LAUNCHERS], ids=lambda path: path.name)
 def test_header_is_complete(path: Path) -> None:
     header = header_of(path.read_text(encoding="utf-8"))
     assert [key for key in HEADER_KEYS if not header.get(key)] == [], "missing or empty in the header"
-    assert f"configs/{path.name}" in header["command"], "the command must be the one that runs this file"
+    assert str(path.relative_to(ROOT)) in header["command"], "the command must be the one that runs this file"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -88,6 +91,24 @@ def test_config_parses_and_a_misspelt_key_is_named(path: Path, tmp_path: Path, m
         broken.write_text(with_misspelt_key(text, section), encoding="utf-8")
         with pytest.raises(ArgumentError, match=MISSPELT):
             parse(broken, name)
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.name)
+def test_accelerate_launches_by_it_and_a_misspelt_key_is_named(path: Path, tmp_path: Path) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    command = ["--config_file", str(path), "train/train.py"]
+    arguments, config, _ = _validate_launch_command(launch_command_parser().parse_args(command))
+    assert arguments.num_processes == config.num_processes >= 1
+    # `multi_gpu` and `use_fsdp` alone start several processes.
+    assert (arguments.multi_gpu or arguments.use_fsdp) == (config.num_processes > 1)
+    unknown = set(config.fsdp_config) - set(vars(arguments))
+    assert unknown == set(), "settings of FSDP that the launcher does not know"
+    broken = tmp_path / path.name
+    broken.write_text(with_misspelt_key(path.read_text(encoding="utf-8"), None), encoding="utf-8")
+    with pytest.raises(ValueError, match=MISSPELT):
+        load_config_from_file(str(broken))
 
 
 SAMPLE = """# A line about the run.

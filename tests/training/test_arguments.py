@@ -1,0 +1,44 @@
+"""What a run may say of its loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import hfrec
+from hfrec.losses import BCE, GBCE, FullSoftmax, InBatchSoftmax, SampledSoftmax
+
+
+@pytest.mark.parametrize(
+    ("settings", "loss"),
+    [
+        ({}, FullSoftmax()),
+        ({"loss": "sampled_softmax"}, SampledSoftmax(256)),
+        ({"loss": "sampled_softmax", "num_negatives": 64, "logq": False}, SampledSoftmax(64, logq=False)),
+        ({"loss": "in_batch_softmax"}, InBatchSoftmax()),
+        ({"loss": "bce"}, BCE(1)),
+        ({"loss": "gbce", "num_negatives": 128, "gbce_t": 0.0}, GBCE(128, t=0.0)),
+    ],
+)
+def test_a_loss_is_made_of_what_was_set_for_it(settings: dict[str, Any], loss: object) -> None:
+    assert hfrec.RecTrainingArguments("out", **settings).make_loss() == loss
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": "hinge"}, "`loss` must be one of .*'full_softmax'.*, got 'hinge'"),
+        (
+            {"num_negatives": 64},
+            "`num_negatives` is for the losses bce, gbce, sampled_softmax; `loss` is 'full_softmax'",
+        ),
+        ({"loss": "bce", "logq": True}, "`logq` is for the losses in_batch_softmax, sampled_softmax"),
+        ({"loss": "sampled_softmax", "gbce_t": 0.5}, r"`gbce_t` is for the losses gbce; .* got 0\.5"),
+        ({"loss": "gbce", "gbce_t": 2.0}, r"`t` must be at least 0 and at most 1, got 2\.0"),
+        ({"loss": "gbce", "num_negatives": 0}, "`num_negatives` must be at least 1, got 0"),
+    ],
+)
+def test_what_a_loss_does_not_know_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        hfrec.RecTrainingArguments("out", **settings)
