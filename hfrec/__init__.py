@@ -37,6 +37,7 @@ _EXPORTS = {
     "load_interactions": "hfrec.data.interactions",
     "make_captions": "hfrec.data.synthetic",
     "make_shop": "hfrec.data.synthetic",
+    "run_baselines": "hfrec.training.baseline_run",
     "run_training": "hfrec.training.run",
     "split_by_time": "hfrec.data.splits",
     "split_cold_items": "hfrec.data.splits",

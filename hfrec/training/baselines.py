@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from hfrec.data.histories import Histories, Targets
@@ -18,8 +17,6 @@ from hfrec.models.matrix_factorization import MatrixFactorization, PureSVD
 from hfrec.models.neighbours import TextNeighbours, VectorNeighbours
 from hfrec.models.popularity import Popularity
 from hfrec.models.transitions import CountingTransitions
-
-logger = logging.getLogger(__name__)
 
 ALPHAS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 DECAYS = (0.6, 0.8, 1.0)
@@ -56,23 +53,23 @@ CHOICES: dict[type[Baseline], dict[str, tuple[Any, ...]]] = {
 
 
 def fit_baselines(train: Histories, items: ItemTable, validation: Targets) -> dict[str, Baseline]:
-    """Every baseline that the data allow, by its name; its `CHOICES` are the best by validation NDCG@10.
+    """All of `each_baseline`, by name."""
+    return dict(each_baseline(train, items, validation))
+
+
+def each_baseline(train: Histories, items: ItemTable, validation: Targets) -> Iterator[tuple[str, Baseline]]:
+    """Every baseline that the data allow, fitted when its turn comes; its `CHOICES` are the best by validation NDCG@10.
 
     One that needs a library which is not installed is left out, with a warning that names the extra to install.
     """
     validation = validation.sample(VALIDATION_TARGETS)
-    fitted = {}
     for name, kind in BASELINES.items():
         if (kind is VectorNeighbours and not items.modalities) or (kind.reads_words and not any(items.catalog.texts())):
             continue
-        started = time.perf_counter()
         try:
-            fitted[name] = _best(kind, train, items, validation)
+            yield name, _best(kind, train, items, validation)
         except ImportError as error:
             warnings.warn(f"The baseline {name!r} is left out. {error}", UserWarning, stacklevel=2)
-            continue
-        logger.info("%s: %s in %.1f s", name, fitted[name], time.perf_counter() - started)
-    return fitted
 
 
 def choices_of(fitted: dict[str, Baseline]) -> dict[str, dict[str, Any]]:

@@ -40,6 +40,7 @@ PUBLIC_NAMES = [
     "losses",
     "make_captions",
     "make_shop",
+    "run_baselines",
     "run_training",
     "split_by_time",
     "split_cold_items",
