@@ -87,10 +87,13 @@ class PureSVD(Baseline):
 
 
 def largest_vectors(matrix: sparse.csr_array, num_vectors: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The largest singular values `(F,)` and their left vectors `(rows, F)`; F is below both sides of `matrix`."""
+    """The largest singular values `(F,)` and their left vectors `(rows, F)`; F is `num_vectors`, at most half of a side.
+
+    More of a small matrix would be no summary of it, but the matrix again, and rounding would decide the order of items.
+    """
     smaller = min(matrix.shape)
     start = np.random.default_rng(seed).standard_normal(smaller)
-    left, values, _ = svds(matrix, k=min(num_vectors, smaller - 1), v0=start)
+    left, values, _ = svds(matrix, k=min(num_vectors, max(1, smaller // 2)), v0=start)
     return values, np.ascontiguousarray(left)
 
 
