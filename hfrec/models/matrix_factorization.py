@@ -87,9 +87,9 @@ class PureSVD(Baseline):
 
 
 def largest_vectors(matrix: sparse.csr_array, num_vectors: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The largest singular values `(F,)` and their left vectors `(rows, F)`; F is `num_vectors`, at most half of a side.
+    """The largest singular values `(F,)` and their left vectors `(rows, F)`; F is `num_vectors`, at most half a side.
 
-    More of a small matrix would be no summary of it, but the matrix again, and rounding would decide the order of items.
+    More of a small matrix would be no summary of it, but the matrix again, and rounding would order its items.
     """
     smaller = min(matrix.shape)
     start = np.random.default_rng(seed).standard_normal(smaller)
