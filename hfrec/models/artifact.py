@@ -2,6 +2,7 @@
 
 ```
 config.json  model.safetensors  preprocessor_config.json         what the model is
+baseline.safetensors                                             what a baseline was fitted to
 catalog/items.parquet  <modality>.safetensors  fingerprint.json  statistics.safetensors  text_index.*
 item_encoder/encoder.json                                        how to encode new items
 manifest.json                                                    size and hash of each file, written last
@@ -22,6 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -44,6 +46,10 @@ MODEL_TYPES = {
     "hfrec-text-neighbours": ("hfrec.models.neighbours", "TextNeighbours"),
     "hfrec-vector-neighbours": ("hfrec.models.neighbours", "VectorNeighbours"),
     "hfrec-hybrid": ("hfrec.models.hybrid", "Hybrid"),
+    "hfrec-item-knn": ("hfrec.models.item_knn", "ItemKNN"),
+    "hfrec-als": ("hfrec.models.matrix_factorization", "MatrixFactorization"),
+    "hfrec-svd": ("hfrec.models.matrix_factorization", "PureSVD"),
+    "hfrec-item2vec": ("hfrec.models.item2vec", "Item2Vec"),
 }
 """Where the class of each `model_type` is; a folder names one of these and nothing else."""
 
@@ -176,6 +182,18 @@ def read_catalog(folder: Path, images: str | Path | None = None) -> CatalogFiles
     has_encoder = (folder / ITEM_ENCODER).is_dir()
     encoder = ItemEncoder.from_pretrained(folder / ITEM_ENCODER) if has_encoder else None
     return CatalogFiles(items, statistics, text_index, encoder)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The named arrays of a safetensors file.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"The file {path} cannot be read: {error}") from error
 
 
 def save_catalog(catalog: Catalog, folder: Path) -> None:

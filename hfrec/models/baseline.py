@@ -9,34 +9,43 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 from torch import Tensor
 
 from hfrec.data.catalog import Catalog
 from hfrec.data.histories import Histories
-from hfrec.data.schema import DataError
+from hfrec.data.schema import ITEM_ID, DataError
 from hfrec.data.statistics import Statistics
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.lexical import TextIndex
 from hfrec.items.table import ItemTable
-from hfrec.models.artifact import CatalogFiles, read_catalog, save_folder, verified_folder, write_catalog
+from hfrec.models.artifact import CatalogFiles, read_arrays, read_catalog, save_folder, verified_folder, write_catalog
 from hfrec.models.topk import TopK, top_rows
+
+ARRAYS_FILE = "baseline.safetensors"
+POPULARITY_WEIGHT = 1e-6
+"""What a training event of an item adds to its score where ties are broken by popularity (BENCHMARKS protocol e)."""
 
 
 class Baseline(ABC):
     """A recommender that is counted, not trained.
 
-    A subclass names its `model_type`, its `settings` with their defaults, and computes `_scores`.
+    A subclass names its `model_type`, its `settings` with their defaults, and computes `_scores`. One that learns more
+    than `Statistics` hold names the `fitted` arrays that `_fit` gives, and the settings that these are `fitted_by`.
 
     Attributes:
         items: the catalogue and its vectors.
         statistics: what was counted of the training events.
         text_index: the words of the items, where the recommender reads them.
+        arrays: what was fitted, by name; row i of each belongs to catalogue row i, and an added item's is 0.
         settings: the values of this one.
     """
 
     model_type: ClassVar[str]
     defaults: ClassVar[dict[str, Any]] = {}
     reads_words: ClassVar[bool] = False
+    fitted: ClassVar[tuple[str, ...]] = ()
+    fitted_by: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,
@@ -44,6 +53,7 @@ class Baseline(ABC):
         statistics: Statistics,
         text_index: TextIndex | None = None,
         item_encoder: ItemEncoder | None = None,
+        arrays: dict[str, np.ndarray] | None = None,
         **settings: Any,
     ) -> None:
         unknown = sorted(set(settings) - set(self.defaults))
@@ -54,20 +64,44 @@ class Baseline(ABC):
         self.items = items
         self.statistics = statistics
         self.text_index = text_index
+        self.arrays = arrays or {}
+        lengths = {name: len(array) for name, array in self.arrays.items()}
+        if lengths != dict.fromkeys(self.fitted, self.catalog.num_rows):
+            raise DataError(
+                f"{type(self).__name__} needs the arrays {list(self.fitted)} of {self.catalog.num_rows} rows each, "
+                f"got {lengths}; use `{type(self).__name__}.fit`."
+            )
         if self.reads_words and text_index is None:
             raise DataError(f"{type(self).__name__} needs a text index; use `{type(self).__name__}.fit`.")
 
     @classmethod
     def fit(cls, train: Histories, items: ItemTable, **settings: Any) -> Self:
-        """Count over the training histories; `settings` are those of `defaults`, and `pattern`, the words read."""
+        """Count over the training histories; `settings` are those of `defaults`, and `pattern`, the words read.
+
+        Raises:
+            ImportError: fitting needs a library that is not installed; loading and scoring never do.
+        """
         pattern = {"pattern": settings.pop("pattern")} if "pattern" in settings else {}
         text_index = TextIndex.fit(items.catalog.texts(), **pattern) if cls.reads_words else None
-        statistics = cls._count(train, items.catalog.num_rows, {**cls.defaults, **settings})
-        return cls(items, statistics, text_index, **settings)
+        values, num_rows = {**cls.defaults, **settings}, items.catalog.num_rows
+        statistics, arrays = cls._count(train, num_rows, values), cls._fit(train, num_rows, values)
+        return cls(items, statistics, text_index, arrays=arrays, **settings)
+
+    def varied(self, train: Histories, **settings: Any) -> Self:
+        """This recommender with other `settings`; fitted anew on `train` only where these have a part in fitting."""
+        settings = {**self.settings, **settings}
+        if any(settings[name] != self.settings[name] for name in self.fitted_by):
+            return type(self).fit(train, self.items, **settings)
+        return type(self)(self.items, self.statistics, self.text_index, self.item_encoder, self.arrays, **settings)
 
     @classmethod
     def _count(cls, train: Histories, num_rows: int, settings: dict[str, Any]) -> Statistics:
         return Statistics.count(train, num_rows)
+
+    @classmethod
+    def _fit(cls, train: Histories, num_rows: int, settings: dict[str, Any]) -> dict[str, np.ndarray]:
+        """The `fitted` arrays, each of `num_rows` rows."""
+        return {}
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
@@ -92,8 +126,29 @@ class Baseline(ABC):
     def _scores(self, histories: Histories) -> np.ndarray:
         """Scores `(B, N + 1)` float32 of all rows, padding included."""
 
+    def _ties_by_popularity(self, scores: np.ndarray) -> np.ndarray:
+        """`scores` as float32, equal ones in the order of popularity: so is the list of a history that says nothing."""
+        return (scores + POPULARITY_WEIGHT * self.statistics.popularity).astype(np.float32)
+
     def attach(self, items: ItemTable, statistics: Statistics | None = None) -> Self:
-        """Recommend from `items`: a grown catalogue, or another; counts that are not given are kept, by item id."""
+        """Recommend from `items`: a grown catalogue, or another; counts that are not given are kept, by item id.
+
+        Raises:
+            DataError: arrays were fitted to other items than those that `items` starts with.
+        """
+        num_rows = items.catalog.num_rows
+        if self.arrays:
+            known, ids = self.catalog.frame[ITEM_ID], items.catalog.frame[ITEM_ID]
+            if not known.equals(ids.head(len(known))):
+                raise DataError(
+                    f"{self!r} was fitted to its own items: a catalogue that is attached must start with them, and "
+                    f"this one ({len(ids)} items) does not. Fit anew: `{type(self).__name__}.fit(train, items)`."
+                )
+            new = num_rows - self.catalog.num_rows
+            self.arrays = {
+                name: np.concatenate([array, np.zeros((new, *array.shape[1:]), array.dtype)])
+                for name, array in self.arrays.items()
+            }
         if self.text_index is not None:
             self.text_index = self.text_index.carried_to(self.catalog, items.catalog)
         self.statistics = statistics or self.statistics.carried_to(self.catalog, items.catalog)
@@ -106,6 +161,8 @@ class Baseline(ABC):
         def write(target: Path) -> None:
             config = {"model_type": self.model_type, **self.settings}
             (target / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+            if self.arrays:
+                save_file(self.arrays, target / ARRAYS_FILE)
             write_catalog(target, CatalogFiles(self.items, self.statistics, self.text_index, self.item_encoder))
 
         save_folder(folder, write)
@@ -128,4 +185,5 @@ class Baseline(ABC):
         files = read_catalog(folder, images)
         if files is None:
             raise DataError(f"{folder} has no catalogue: {folder / 'catalog'} is missing.")
-        return cls(files.items, files.statistics, files.text_index, files.item_encoder, **config)
+        arrays = read_arrays(folder / ARRAYS_FILE) if cls.fitted else None
+        return cls(files.items, files.statistics, files.text_index, files.item_encoder, arrays, **config)

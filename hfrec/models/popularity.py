@@ -16,6 +16,7 @@ class Popularity(Baseline):
 
     model_type = "hfrec-popularity"
     defaults: ClassVar[dict[str, Any]] = {"half_life_days": None}
+    fitted_by = frozenset({"half_life_days"})
 
     @classmethod
     def _count(cls, train: Histories, num_rows: int, settings: dict[str, Any]) -> Statistics:

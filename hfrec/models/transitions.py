@@ -10,8 +10,6 @@ from hfrec.data.histories import Histories
 from hfrec.data.statistics import recency_weights
 from hfrec.models.baseline import Baseline
 
-POPULARITY_WEIGHT = 1e-6
-
 
 class CountingTransitions(Baseline):
     """score(j) = Σ_k decay^k · T[i_k][j] over the last `window` events, k = 0 the newest; then popularity.
@@ -25,5 +23,4 @@ class CountingTransitions(Baseline):
     def _scores(self, histories: Histories) -> np.ndarray:
         num_rows = self.catalog.num_rows
         weights = recency_weights(histories, num_rows, self.settings["decay"], self.settings["window"])
-        counted = (weights @ self.statistics.transitions).toarray()
-        return (counted + POPULARITY_WEIGHT * self.statistics.popularity).astype(np.float32)
+        return self._ties_by_popularity((weights @ self.statistics.transitions).toarray())

@@ -24,7 +24,7 @@ from hfrec.model_card import render_card
 from hfrec.models import RecConfig, RecModel
 from hfrec.models.artifact import load_recommender, write_documents
 from hfrec.training.arguments import RecTrainingArguments
-from hfrec.training.baselines import fit_baselines
+from hfrec.training.baselines import choices_of, fit_baselines
 from hfrec.training.trainer import RecTrainer
 
 if TYPE_CHECKING:
@@ -201,9 +201,7 @@ def judge(model: RecModel, trainer: RecTrainer, data: DataConfig) -> tuple[dict[
         "step": trainer.state.best_global_step,
         "new_item_boost": model.config.new_item_boost,
     }
-    if "counting + α·TF-IDF" in baselines:
-        chosen["alpha"] = baselines["counting + α·TF-IDF"].settings["alpha"]
-    return judged, chosen
+    return judged, chosen | choices_of(baselines)
 
 
 def evaluate_folder(config: Any, folder: str | Path) -> dict[str, Any]:

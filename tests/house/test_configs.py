@@ -16,6 +16,7 @@ LAUNCHERS = sorted((ROOT / "configs/accelerate").glob("*.yaml"))
 # A new script of train/ that takes a config is added here, and its parser there.
 PARSERS = {
     "train/train.py": "build_run_parser",
+    "train/fit_baselines.py": "build_run_parser",
     "train/make_shop.py": "build_shop_parser",
     "train/pretrain_clip.py": "build_clip_parser",
     "train/compare_losses.py": "build_losses_parser",

@@ -15,7 +15,17 @@ from hfrec.data.schema import DataError
 from hfrec.items.table import ItemTable
 from hfrec.models.artifact import load_recommender
 
-BASELINES = ("Popularity", "CountingTransitions", "TextNeighbours", "VectorNeighbours", "Hybrid")
+BASELINES = (
+    "Popularity",
+    "CountingTransitions",
+    "ItemKNN",
+    "MatrixFactorization",
+    "PureSVD",
+    "Item2Vec",
+    "TextNeighbours",
+    "VectorNeighbours",
+    "Hybrid",
+)
 
 
 @pytest.fixture(params=["RecModel", *BASELINES])

@@ -45,7 +45,8 @@ def test_a_run_leaves_a_folder_a_table_and_a_card(config: Path) -> None:
     assert ran.returncode == 0, ran.stderr[-3000:]
     out = config.parent / "out"
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    assert len(results["baselines"]) == 5
+    assert len(results["baselines"]) == 9
+    assert results["chosen"].keys() >= {"validation ndcg@10", "item kNN", "counting + α·TF-IDF"}
     assert all(slices.keys() == results["test"].keys() for slices in results["baselines"].values())
     suffixes = {path.suffix for path in out.rglob("*") if path.is_file()}
     assert suffixes <= {".json", ".safetensors", ".parquet", ".md"}, "nothing in the folder may be a pickle"

@@ -1,0 +1,86 @@
+"""One run without a model: the data of a YAML become judged and saved baselines."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from hfrec.evaluation.evaluator import evaluate, format_table
+from hfrec.evaluation.slices import part_slices
+from hfrec.items.table import ItemTable
+from hfrec.training.arguments import RecTrainingArguments
+from hfrec.training.baselines import VALIDATION_TARGETS, choices_of, each_baseline
+from hfrec.training.run import DataConfig, load_data, make_encoder
+
+
+def run_baselines(config: Any) -> dict[str, Any]:
+    """Fit every baseline, judge it and save it in `<output_dir>/baselines/`, a folder each that loads by name.
+
+    Returns what `results.json` there holds. Of the `model` and `training` sections only `output_dir` is read.
+
+    Args:
+        config: what `build_parser().parse_args()` gives.
+    """
+    data, arguments = DataConfig(**config.data.as_dict()), RecTrainingArguments(**config.training.as_dict())
+    folder = Path(arguments.output_dir) / "baselines"
+    catalog, splits = load_data(data)
+    encoder = make_encoder(data)
+    with arguments.main_process_first(desc="encode"):
+        items = encoder.encode(catalog) if encoder else ItemTable(catalog, {}, {}, {}, {}, {})
+    train = splits.train_histories(catalog)
+    validation = splits.targets("validation", catalog)
+    sample = validation.sample(VALIDATION_TARGETS)
+    targets = splits.targets("test", catalog, data.candidates)
+    slices = part_slices(splits, "test", targets, train, catalog)
+
+    fitted, on_validation, on_test, seconds = {}, {}, {}, {}
+    started = time.perf_counter()
+    for name, baseline in each_baseline(train, items, validation):
+        seconds[name] = round(time.perf_counter() - started, 2)
+        baseline.item_encoder = encoder
+        fitted[name] = baseline
+        on_validation[name] = evaluate(baseline, sample)
+        on_test[name] = evaluate(baseline, targets, slices=slices)
+        if arguments.should_save:
+            baseline.save_pretrained(folder / baseline.model_type.removeprefix("hfrec-"))
+        started = time.perf_counter()
+
+    results = {
+        "dataset": data.name,
+        "split": splits.protocol,
+        "protocol": splits.report,
+        "candidates": len(targets.candidates),
+        "chosen": choices_of(fitted),
+        "validation": {name: one.metrics()["all"] for name, one in on_validation.items()},
+        "baselines": {name: one.metrics() for name, one in on_test.items()},
+        "seconds": seconds,
+        "environment": _environment(),
+    }
+    if arguments.should_save:
+        (folder / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
+        print(_summary(results, folder))
+    return results
+
+
+def _summary(results: dict[str, Any], folder: Path) -> str:
+    lines = [f"\n{results['dataset']}, {results['split']}, {results['candidates']} candidates\n"]
+    lines.append(format_table(results["baselines"]))
+    for name, seconds in results["seconds"].items():
+        chosen = ", ".join(f"{setting} {value}" for setting, value in results["chosen"].get(name, {}).items())
+        ndcg = results["validation"][name]["ndcg@10"]
+        lines.append(f"{name}: validation NDCG@10 {ndcg:.4f}, {seconds} s{chosen and f', chosen {chosen}'}")
+    return "\n".join([*lines, "", str(folder / "results.json")])
+
+
+def _environment() -> dict[str, str]:
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for library in ("numpy", "scipy", "implicit"):
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found

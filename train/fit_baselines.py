@@ -1,0 +1,9 @@
+"""Fit, judge and save every baseline: `python train/fit_baselines.py --config configs/demo.yaml`, as train.py."""
+
+from __future__ import annotations
+
+import hfrec
+from hfrec.cli import build_run_parser
+
+if __name__ == "__main__":
+    hfrec.run_baselines(build_run_parser().parse_args())
