@@ -116,7 +116,7 @@ def _guarded(debug: bool, run: Any, *arguments: Any) -> None:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: print(f"hfrec: warning: {message}", file=sys.stderr)
             run(*arguments)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if debug:
             raise
         print(f"hfrec: error: {' '.join(str(error).split())}", file=sys.stderr)

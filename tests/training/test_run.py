@@ -48,7 +48,7 @@ def test_a_run_leaves_a_folder_a_table_and_a_card(config: Path) -> None:
     assert len(results["baselines"]) == 5
     assert all(slices.keys() == results["test"].keys() for slices in results["baselines"].values())
     suffixes = {path.suffix for path in out.rglob("*") if path.is_file()}
-    assert suffixes <= {".json", ".safetensors", ".parquet", ".md"}, "nothing in the folder may be a pickle"
+    assert suffixes <= {".json", ".safetensors", ".parquet", ".md", ".png"}, "nothing in the folder may be a pickle"
     card = ModelCard.load(out / "README.md")
     figures = {one.dataset_config: one.metric_value for one in card.data.eval_results if one.metric_type == "ndcg@10"}
     assert figures == {slice: of["ndcg@10"] for slice, of in results["test"].items()}
