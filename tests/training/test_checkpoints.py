@@ -33,6 +33,7 @@ from hfrec.training.checkpoints import (
     sweep,
     written_beside,
 )
+from hfrec.training.resuming import EpochSampler
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +184,25 @@ def test_a_run_that_had_stopped_trains_no_further(by_ids: tuple[Splits, ItemTabl
         trainer = trainer_of(by_ids, run, num_train_epochs=4, patience=patience)
         trainer.train(resume_from_checkpoint=str(newest))
         assert trainer.state.global_step == steps
+
+
+def test_no_step_is_added_to_a_run_of_max_steps(by_ids: tuple[Splits, ItemTable], tmp_path: Path) -> None:
+    """Its end is in the middle of an epoch, whose rest transformers begins before it looks."""
+    trainer_of(by_ids, tmp_path, max_steps=5).train()
+    again = trainer_of(by_ids, tmp_path, max_steps=5)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 5
+
+
+def test_the_order_of_an_epoch_is_its_own() -> None:
+    lengths = torch.randint(1, 9, (200,), generator=torch.Generator().manual_seed(0)).tolist()
+    orders = []
+    for first in (0, 1):
+        epochs = iter(range(first, 3))
+        sampler = EpochSampler(8, lengths, seed=1, epoch=lambda epochs=epochs: next(epochs))
+        orders.append([list(sampler) for _ in range(first, 3)])
+    assert orders[0][1:] == orders[1], "a run that starts at epoch 1 must have that epoch's order"
+    assert orders[0][0] != orders[0][1] and sorted(orders[0][0]) == list(range(200))
 
 
 def test_a_checkpoint_of_another_model_is_refused(by_ids: tuple[Splits, ItemTable], run: Path) -> None:

@@ -63,7 +63,8 @@ def test_a_run_leaves_a_folder_a_table_and_a_card(config: Path) -> None:
         [0.6, pytest.approx(results["chosen"]["validation ndcg@10"], abs=1e-6)]
     ]
     assert results["peak_memory_mib"].keys() == results["seconds"].keys() == {"encode", "train", "evaluate"}
-    assert f"({CURVE_FILE})" in card.text and Image.open(out / CURVE_FILE).width > 500
+    with Image.open(out / CURVE_FILE) as picture:
+        assert f"({CURVE_FILE})" in card.text and picture.width > 500
     recommender = hfrec.Recommender.from_pretrained(out)
     assert len(recommender.recommend(recommender.catalog.item_ids[:2], k=5)) == 5
     recommender.add_items([{"item_id": "new", "title": "A blue lamp"}])
