@@ -199,7 +199,7 @@ class RecTrainer(Trainer):
         super()._load_rng_state(checkpoint)
         path = Path(checkpoint or "") / _LOSS_STATE.format(self.args.process_index)
         if checkpoint is not None and path.exists():
-            saved = torch.load(path, map_location=self.args.device, weights_only=True)
+            saved = torch.load(path, map_location="cpu", weights_only=True)
             self._tr_loss += saved["loss"]
             self._globalstep_last_logged = saved["last_logged"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,13 +75,23 @@ def test_a_run_leaves_a_folder_a_table_and_a_card(config: Path) -> None:
     }
 
 
-def test_two_processes_train_and_judge_together(config: Path) -> None:
-    ran = launch(config, 2)
+def test_two_processes_train_and_judge_together_and_go_on_from_a_checkpoint(config: Path) -> None:
+    by_steps = [f"--training.{flag}" for flag in ("save_strategy=steps", "save_steps=2", "eval_strategy=steps")]
+    flags = [*by_steps, "--training.eval_steps=2", "--training.keep_checkpoints=true"]
+    ran = launch(config, 2, *flags)
     assert ran.returncode == 0, ran.stderr[-3000:]
     out = config.parent / "out"
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert results["environment"]["processes"] == 2
     assert hfrec.Recommender.from_pretrained(out).recommend(["sku-0001"], k=3)
+
+    shutil.rmtree(out / "checkpoint-3")
+    ran = launch(config, 2, *flags, "--training.resume_from_checkpoint=true")
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    again = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert [again[name] for name in ("test", "chosen", "curve")] == [
+        results[name] for name in ("test", "chosen", "curve")
+    ]
 
 
 def test_a_typo_is_named(config: Path) -> None:
