@@ -11,6 +11,7 @@ README.md  results.json  *.png                                   documents: free
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -50,8 +51,11 @@ MODEL_TYPES = {
 """Where the class of each `model_type` is; a folder names one of these and nothing else."""
 
 _TEXT_COLUMNS = "hfrec.text_columns"
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 # safetensors and polars put the system's error into their own; torch's writer says where in its source it failed.
-_FAILED_WRITE = re.compile(r"os error \d+|inline_container|iostream error|PytorchStreamWriter")
+_FAILED_WRITE = re.compile(
+    rf"os error (?:{'|'.join(map(str, sorted(_NO_ROOM)))})\b|inline_container|iostream error|PytorchStreamWriter"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +126,7 @@ def seal_folder(folder: Path) -> None:
 
 @contextmanager
 def failed_writes_named(folder: Path, advice: str, needed: Callable[[], int] | None = None) -> Iterator[None]:
-    """Make of a write that fails, as on a full disk, an `OSError` with the folder, the room there and `advice`.
+    """Make of a write that finds no room an `OSError` with the folder, the room there and `advice`.
 
     Args:
         needed: how many bytes `folder` is going to have, where that is known.
@@ -130,12 +134,13 @@ def failed_writes_named(folder: Path, advice: str, needed: Callable[[], int] | N
     try:
         yield
     except Exception as error:
-        if not isinstance(error, OSError) and not _FAILED_WRITE.search(str(error)):
-            raise
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        room = f"{shutil.disk_usage(folder.parent).free / 2**20:,.1f} MiB are free there"
+        if getattr(cause, "errno", None) not in _NO_ROOM and not _FAILED_WRITE.search(str(cause)):
+            raise
+        there = next(parent for parent in folder.absolute().parents if parent.exists())
+        room = f"{shutil.disk_usage(there).free / 2**20:,.1f} MiB are free there"
         if needed is not None:
             room = f"about {needed() / 2**20:,.1f} MiB are needed, {room}"
         raise OSError(f"{folder} could not be written ({cause}): {room}. {advice}") from error

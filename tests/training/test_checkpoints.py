@@ -246,6 +246,13 @@ def test_a_full_disk_ends_with_advice(
     assert again.state.global_step == 3 * step_of(earlier)
 
 
+def test_a_final_folder_that_finds_no_room_is_named(by_ids: tuple[Splits, ItemTable], tmp_path: Path) -> None:
+    trainer = trainer_of(by_ids, tmp_path)
+    with largest_file(2000), pytest.raises(OSError, match=rf"{tmp_path} could not be written \(.*too large.*Make room"):
+        trainer.save_model()
+    assert list(tmp_path.iterdir()) == []
+
+
 @dataclass(frozen=True)
 class LostNumber:
     """Full softmax whose loss, or else only its gradient, is lost at the call `at`."""
