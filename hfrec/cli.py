@@ -46,6 +46,9 @@ def one_line_errors(debug: bool = False) -> Iterator[None]:
         raise SystemExit(2) from None
 
 
+_MENDABLE = (ValueError, OSError, FloatingPointError, argparse.ArgumentError)
+
+
 def _mendable(error: Exception) -> str | None:
     """What a user did wrong, in words; `None` where it is us."""
     if type(error).__name__ == "StrictDataclassClassValidationError" and error.__cause__ is not None:
@@ -53,7 +56,7 @@ def _mendable(error: Exception) -> str | None:
         return str(error.__cause__)
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename2 or error.filename}: {error.strerror}"
-    return str(error) if isinstance(error, ValueError | OSError | argparse.ArgumentError) else None
+    return str(error) if isinstance(error, _MENDABLE) else None
 
 
 def build_parser() -> argparse.ArgumentParser:

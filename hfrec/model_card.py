@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+CURVE_FILE = "training_curve.png"
 SLICES = ("all", "warm", "cold", "rare", "new_user")
 
 
@@ -40,6 +41,16 @@ def render_card(results: dict[str, Any]) -> str:
         f"| {name} | " + " | ".join(f"{of[s]['hr@10']:.4f} / {of[s]['ndcg@10']:.4f}" for s in slices) + " |"
         for name, of in rows.items()
     )
+    curve = f"\n![Training loss and validation NDCG@10 by epoch]({CURVE_FILE})\n" if results.get("curve") else ""
+    costs = {
+        "seconds": results["seconds"],
+        "peak memory (MiB)": results.get("peak_memory_mib"),
+        "peak GPU memory (MiB)": results.get("peak_gpu_memory_mib"),
+        "environment": results["environment"],
+    }
+    cost = "\n".join(
+        f"* {what}: {', '.join(f'{name} {value}' for name, value in of.items())}" for what, of in costs.items() if of
+    )
     return f"""---
 {data.to_yaml()}
 ---
@@ -65,6 +76,5 @@ recommender.recommend([recommender.catalog.item_ids[0]], k=10)
 ## How it was made
 
 * loss: `{model["loss"]}`, seed {model["seed"]}, {model["epochs"]} epochs
-* seconds: {", ".join(f"{name} {value}" for name, value in results["seconds"].items())}
-* environment: {", ".join(f"{name} {value}" for name, value in results["environment"].items())}
-"""
+{cost}
+{curve}"""

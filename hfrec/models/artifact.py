@@ -12,12 +12,15 @@ README.md  results.json  *.png                                   documents: free
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -54,6 +57,11 @@ MODEL_TYPES = {
 """Where the class of each `model_type` is; a folder names one of these and nothing else."""
 
 _TEXT_COLUMNS = "hfrec.text_columns"
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+# safetensors and polars put the system's error into their own; torch's writer says where in its source it failed.
+_FAILED_WRITE = re.compile(
+    rf"os error (?:{'|'.join(map(str, sorted(_NO_ROOM)))})\b|inline_container|iostream error|PytorchStreamWriter"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,28 +83,29 @@ def save_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     half_written = folder / f".half-written-{os.getpid()}"
-    shutil.rmtree(half_written, ignore_errors=True)
-    half_written.mkdir()
-    try:
-        write(half_written)
-        written = [path.relative_to(half_written) for path in sorted(half_written.rglob("*")) if path.is_file()]
-        manifest = {name.as_posix(): _entry(half_written / name) for name in written}
-        old = _manifest_or_empty(folder)
-        (folder / MANIFEST).unlink(missing_ok=True)
-        for name in written:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(half_written / name, folder / name)
-    finally:
+    with failed_writes_named(folder, "Make room there, or save to another disk."):
         shutil.rmtree(half_written, ignore_errors=True)
-    for name in old:
-        if name not in manifest and not name.endswith(DOCUMENTS):
-            (folder / name).unlink(missing_ok=True)
-    kept = {name: entry for name, entry in old.items() if name.endswith(DOCUMENTS) and (folder / name).exists()}
-    _write_manifest(folder, {**kept, **manifest})
+        half_written.mkdir()
+        try:
+            write(half_written)
+            written = [path.relative_to(half_written) for path in sorted(half_written.rglob("*")) if path.is_file()]
+            manifest = {name.as_posix(): _entry(half_written / name) for name in written}
+            old = _manifest_or_empty(folder)
+            (folder / MANIFEST).unlink(missing_ok=True)
+            for name in written:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(half_written / name, folder / name)
+        finally:
+            shutil.rmtree(half_written, ignore_errors=True)
+        for name in old:
+            if name not in manifest and not name.endswith(DOCUMENTS):
+                (folder / name).unlink(missing_ok=True)
+        kept = {name: entry for name, entry in old.items() if name.endswith(DOCUMENTS) and (folder / name).exists()}
+        _write_manifest(folder, {**kept, **manifest})
 
 
-def write_documents(folder: str | Path, documents: dict[str, str]) -> None:
-    """Write texts such as `README.md` into a saved folder and note them in its manifest.
+def write_documents(folder: str | Path, documents: dict[str, str | bytes]) -> None:
+    """Write texts and pictures such as `README.md` into a saved folder and note them in its manifest.
 
     Raises:
         DataError: the folder has no manifest: with one it would pass for complete.
@@ -104,12 +113,48 @@ def write_documents(folder: str | Path, documents: dict[str, str]) -> None:
     folder = Path(folder)
     _check_complete(folder)
     manifest = _read_json(folder / MANIFEST)
-    for name, text in documents.items():
-        half_written = folder / f"{name}.half-written"
-        half_written.write_text(text, encoding="utf-8")
-        os.replace(half_written, folder / name)
-        manifest[name] = _entry(folder / name)
+    with failed_writes_named(folder, f"Make room there and write {', '.join(documents)} again."):
+        for name, content in documents.items():
+            half_written = folder / f"{name}.half-written"
+            half_written.write_bytes(content.encode() if isinstance(content, str) else content)
+            os.replace(half_written, folder / name)
+            manifest[name] = _entry(folder / name)
+        _write_manifest(folder, manifest)
+
+
+def seal_folder(folder: Path) -> None:
+    """Note in the manifest each file of `folder` that it lacks, and wait until all of them are on the disk."""
+    manifest = _manifest_or_empty(folder)
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST]
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        manifest[name] = manifest.get(name) or _entry(path)
     _write_manifest(folder, manifest)
+    for path in (*files, folder / MANIFEST):
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def failed_writes_named(folder: Path, advice: str, needed: Callable[[], int] | None = None) -> Iterator[None]:
+    """Make of a write that finds no room an `OSError` with the folder, the room there and `advice`.
+
+    Args:
+        needed: how many bytes `folder` is going to have, where that is known.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if getattr(cause, "errno", None) not in _NO_ROOM and not _FAILED_WRITE.search(str(cause)):
+            raise
+        there = next(parent for parent in folder.absolute().parents if parent.exists())
+        room = f"{shutil.disk_usage(there).free / 2**20:,.1f} MiB are free there"
+        if needed is not None:
+            room = f"about {needed() / 2**20:,.1f} MiB are needed, {room}"
+        raise OSError(f"{folder} could not be written ({cause}): {room}. {advice}") from error
 
 
 def verified_folder(name: str | Path, revision: str | None = None, token: Any = None) -> Path:

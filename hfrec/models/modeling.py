@@ -179,6 +179,9 @@ class RecModel(PreTrainedModel):
             loss: of `hfrec.losses`.
             num_items_in_batch: labels over all processes and accumulation steps; by default those given here.
         """
+        if self.training:
+            # Fused optimizers change weights without counting it: what is kept by that count would be stale.
+            self._item_vectors = None
         hidden = self._hidden_rows()
         states = self._states(rows, attention_mask, gaps, event_types, hidden)
         if labels is None or loss is None:

@@ -44,6 +44,12 @@ class RecTrainingArguments(TrainingArguments):
     logq: bool | None = field(default=None, metadata={"help": "Correct a softmax over some items; null: its default."})
     gbce_t: float | None = field(default=None, metadata={"help": "Calibration of `gbce`, 0 to 1; null: its default."})
     patience: int = field(default=5, metadata={"help": "Epochs without a better validation before it stops; 0: never."})
+    boost_new_items: bool = field(
+        default=False, metadata={"help": "After training choose `new_item_boost` by `metric_for_best_model`."}
+    )
+    resume_from_checkpoint: bool | str | None = field(
+        default=None, metadata={"help": "`true`: the newest complete one; `false`: start over; or a checkpoint."}
+    )
     validation_targets: int = field(default=5000, metadata={"help": "At most so many, a fixed sample, while training."})
 
     keep_checkpoints: bool = field(default=False, metadata={"help": "Keep them when a run of `train.py` has ended."})

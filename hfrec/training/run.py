@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
-import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,11 +18,14 @@ from hfrec.evaluation.evaluator import Evaluation, evaluate, format_table
 from hfrec.evaluation.slices import part_slices
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
-from hfrec.model_card import render_card
+from hfrec.model_card import CURVE_FILE, render_card
 from hfrec.models import RecConfig, RecModel
 from hfrec.models.artifact import load_recommender, write_documents
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.baselines import choices_of, fit_baselines
+from hfrec.training.checkpoints import checkpoints, discard, resume_point
+from hfrec.training.cost import Cost
+from hfrec.training.curve import draw_curve, training_curve
 from hfrec.training.trainer import RecTrainer
 
 if TYPE_CHECKING:
@@ -107,45 +108,51 @@ def run_training(config: Any) -> dict[str, Any]:
 
     Args:
         config: what `build_parser().parse_args()` gives.
+
+    Raises:
+        DataError: a file of the `data` section, an encoder or the checkpoint to go on from is missing or torn.
+        ValueError: `output_dir` holds the checkpoints of an interrupted run, and nothing is said about them.
     """
     data, arguments = DataConfig(**config.data.as_dict()), RecTrainingArguments(**config.training.as_dict())
     from transformers import set_seed
 
+    checkpoint = resume_point(arguments.output_dir, arguments.resume_from_checkpoint)
     set_seed(arguments.seed)
     # Reading a catalogue may take hours: what is wrong with the model or the folder is said before.
     RecConfig(modalities={"any": 1}, **config.model.as_dict())
     Path(arguments.output_dir).mkdir(parents=True, exist_ok=True)
     catalog, splits = load_data(data)
-    started = time.perf_counter()
-    encoder = make_encoder(data)
-    with arguments.main_process_first(desc="encode"):
+    encoder, cost = make_encoder(data), Cost()
+    with cost.of("encode"), arguments.main_process_first(desc="encode"):
         items = encoder.encode(catalog) if encoder else ItemTable(catalog, {}, {}, {}, {}, {})
-    seconds = {"encode": time.perf_counter() - started}
 
     model = RecModel(RecConfig.for_items(items, **config.model.as_dict()))
     model.item_encoder = encoder
     trainer = RecTrainer(model, arguments, splits=splits, items=items)
-    started = time.perf_counter()
-    trainer.train()
-    trainer.choose_new_item_boost()
-    seconds["train"] = time.perf_counter() - started
+    if checkpoint is None:
+        _discard_checkpoints(arguments)
+    with cost.of("train"):
+        trainer.train(None if checkpoint is None else str(checkpoint))
+        if arguments.boost_new_items:
+            trainer.choose_new_item_boost()
     trainer.save_model()
-    if arguments.should_save and not arguments.keep_checkpoints:
-        # The optimizer's state in them is pickled; the folder that is shared holds nothing of that kind.
-        for checkpoint in Path(arguments.output_dir).glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
 
-    started = time.perf_counter()
-    judged, chosen = judge(trainer.model, trainer, data)
-    seconds["evaluate"] = time.perf_counter() - started
-    results = {**_described(data, splits, judged, seconds), "chosen": chosen, "model": _model_facts(trainer)}
+    with cost.of("evaluate"):
+        judged, chosen = judge(trainer.model, trainer, data)
+    curve = training_curve(trainer.state.log_history)
+    results = {**_described(data, splits, judged), **cost.facts(), "environment": _environment()}
+    results |= {"chosen": chosen, "curve": curve, "model": _model_facts(trainer)}
     if arguments.should_save:
         documents = {
             "results.json": json.dumps(results, indent=2, ensure_ascii=False),
+            CURVE_FILE: draw_curve(curve),
             "README.md": render_card(results),
         }
         write_documents(arguments.output_dir, documents)
         print(summary(results, arguments.output_dir))
+    if not arguments.keep_checkpoints:
+        # The optimizer's state in them is pickled; the folder that is shared holds nothing of that kind.
+        _discard_checkpoints(arguments)
     # A process that ends with the group in place aborts now and then, its threads still running.
     PartialState().destroy_process_group()
     return results
@@ -177,7 +184,7 @@ def make_encoder(data: DataConfig) -> ItemEncoder | None:
     text, image, cache = (
         value and str(expand_path(value)) for value in (data.text_encoder, data.image_encoder, data.cache)
     )
-    return ItemEncoder(
+    encoder = ItemEncoder(
         text=text,
         image=image,
         max_text_tokens=data.max_text_tokens,
@@ -185,6 +192,9 @@ def make_encoder(data: DataConfig) -> ItemEncoder | None:
         processes=data.encoder_processes,
         cache_dir=cache,
     )
+    # Reading what tells encoders apart finds one that is missing now, not after an hour of encoding with the other.
+    _ = encoder.fingerprint
+    return encoder
 
 
 def judge(model: RecModel, trainer: RecTrainer, data: DataConfig) -> tuple[dict[str, Evaluation], dict[str, Any]]:
@@ -227,9 +237,12 @@ def summary(results: dict[str, Any], folder: str | Path) -> str:
     return "\n".join(lines)
 
 
-def _described(
-    data: DataConfig, splits: Splits, judged: dict[str, Evaluation], seconds: dict[str, float]
-) -> dict[str, Any]:
+def _discard_checkpoints(arguments: RecTrainingArguments) -> None:
+    for checkpoint in checkpoints(arguments.output_dir) if arguments.should_save else []:
+        discard(checkpoint)
+
+
+def _described(data: DataConfig, splits: Splits, judged: dict[str, Evaluation]) -> dict[str, Any]:
     ours = judged["hfrec"]
     intervals: dict[str, Any] = {}
     for name, other in judged.items():
@@ -247,8 +260,6 @@ def _described(
         "test": ours.metrics(),
         "baselines": {name: other.metrics() for name, other in judged.items() if name != "hfrec"},
         "intervals": intervals,
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "environment": _environment(),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers import Trainer, TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hfrec.data.collator import HistoryWindows
 from hfrec.data.histories import Targets
@@ -23,10 +26,22 @@ from hfrec.items.lexical import TextIndex
 from hfrec.items.table import ItemTable
 from hfrec.models.modeling import RecModel
 from hfrec.training.arguments import RecTrainingArguments
+from hfrec.training.checkpoints import (
+    checkpoints,
+    newest_checkpoint,
+    rotate,
+    tensor_bytes,
+    verified_checkpoint,
+    written_beside,
+)
+from hfrec.training.divergence import LossWatch, divergence, nonfinite_weight
+from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, set_rate
+
+_LOSS_STATE = "loss_since_log_{}.pt"
 
 logger = logging.getLogger(__name__)
 
-NEW_ITEM_BOOSTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+NEW_ITEM_BOOSTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 """What `choose_new_item_boost` tries."""
 
 
@@ -61,18 +76,41 @@ class RecTrainer(Trainer):
         words = TextIndex.fit(texts) if "words" in model.config.memories and any(texts) else None
         model.attach(items, Statistics.count(train, catalog.num_rows), words)
         windows = HistoryWindows(train, model.config.max_history)
-        stops = [EarlyStoppingCallback(args.patience)] if args.patience and args.load_best_model_at_end else []
+        stops = [Patience(args.patience)] if args.patience and args.load_best_model_at_end else []
+        # It would hide a loss that is not finite, at the price of waiting for the device in every step.
+        args.logging_nan_inf_filter = False
         super().__init__(
             model=model,
             args=args,
             train_dataset=windows,
             eval_dataset=splits.targets("validation", catalog),
             data_collator=model.processor.collator(windows),
-            callbacks=[*stops, *(callbacks or [])],
+            callbacks=[GoOn(), *stops, *(callbacks or [])],
         )
         self.splits, self.train_histories, self.catalog = splits, train, catalog
         self.loss = loss or args.make_loss()
         self.model_accepts_loss_kwargs = True
+        self._watch = LossWatch()
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train; on one process a run that goes on from a checkpoint ends with the weights of one never interrupted.
+
+        Args:
+            resume_from_checkpoint: a checkpoint, or `True` for the newest complete one of `args.output_dir`, if any.
+
+        Raises:
+            DataError: the checkpoint is torn, not there, or of another model or catalogue.
+            FloatingPointError: the loss or a weight is not finite; the last good checkpoint is named.
+            OSError: a checkpoint could not be written, as on a full disk; the earlier ones are intact.
+        """
+        if resume_from_checkpoint is True:
+            checkpoint = newest_checkpoint(self.args.output_dir)
+        else:
+            checkpoint = verified_checkpoint(resume_from_checkpoint) if resume_from_checkpoint else None
+        if checkpoint is not None:
+            check_fits(checkpoint, self.model)
+        self._watch = LossWatch()
+        return super().train(None if checkpoint is None else str(checkpoint), *args, **kwargs)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The loss goes along as an argument: a module as an attribute would end up in the checkpoint."""
@@ -87,7 +125,8 @@ class RecTrainer(Trainer):
         """Exact figures of a fixed sample of at most `args.validation_targets` targets.
 
         `eval_ndcg@10` and its like are over all targets, `eval_warm_ndcg@10` and `eval_cold_ndcg@10` over those of
-        items with and without training events, `eval_balanced_ndcg@10` is the mean of these two.
+        items with and without training events, `eval_balanced_ndcg@10` is the geometric mean of
+        these two: the arithmetic one is won by giving one of them up.
         """
         started = time.perf_counter()
         figures = {f"{metric_key_prefix}_{name}": value for name, value in self._judged(eval_dataset).items()}
@@ -95,6 +134,27 @@ class RecTrainer(Trainer):
         self.log(figures)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         return figures
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """One forward and backward pass; a loss that is not finite stops the training before it moves a weight.
+
+        On a GPU it is told when the loss is logged or the weights are saved: to look at each would make it wait.
+        """
+        loss = super().training_step(*args, **kwargs)
+        # Fused optimizers change weights in place without counting it, and what a model keeps by that count, such as
+        # its item vectors, would be judged as it was at the first evaluation.
+        torch.autograd.graph.increment_version(list(self.model.parameters()))
+        # A gradient scaler expects such losses now and then, and skips their steps.
+        if getattr(self.accelerator, "scaler", None) is None:
+            self._watch.see(loss, self.state.global_step + 1)
+            if loss.device.type == "cpu":
+                self._stop_if_diverged()
+        return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log, unless the loss was no longer finite since the last time."""
+        self._stop_if_diverged()
+        super().log(logs, *args, **kwargs)
 
     def choose_new_item_boost(self, boosts: Sequence[float] = NEW_ITEM_BOOSTS) -> float:
         """Set `new_item_boost` to the best of `boosts` on validation, by `args.metric_for_best_model`; the first of
@@ -122,19 +182,83 @@ class RecTrainer(Trainer):
             self.model, targets, slices=self._slices(targets), batch_size=self.args.per_device_eval_batch_size
         ).metrics()
         warm, cold = (judged.get(name, judged["all"])["ndcg@10"] for name in ("warm", "cold"))
-        by_slice = {"warm_ndcg@10": warm, "cold_ndcg@10": cold, "balanced_ndcg@10": (warm + cold) / 2}
+        by_slice = {"warm_ndcg@10": warm, "cold_ndcg@10": cold, "balanced_ndcg@10": math.sqrt(warm * cold)}
         return {**judged["all"], **by_slice}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the loadable folder, catalogue included; a checkpoint holds weights and processor alone."""
+        """Write the loadable folder, catalogue included; a checkpoint holds weights and processor alone.
+
+        Raises:
+            FloatingPointError: a weight is not finite; nothing is written.
+        """
         if self.args.should_save:
+            model = self.accelerator.unwrap_model(self.model)
+            self._stop_if_diverged()
+            if (name := nonfinite_weight(model)) is not None:
+                raise self._divergence(f"`{name}` is not finite after step {self.state.global_step}")
             folder = Path(output_dir or self.args.output_dir)
-            self.accelerator.unwrap_model(self.model).save_pretrained(folder, catalog=not _internal_call)
+            model.save_pretrained(folder, catalog=not _internal_call)
+
+    def _stop_if_diverged(self) -> None:
+        if (step := self._watch.first_step) is not None:
+            raise self._divergence(f"The loss of step {step} is not finite")
+
+    def _divergence(self, what: str) -> FloatingPointError:
+        return divergence(what, self.args.output_dir, self.args.learning_rate)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As in `transformers.Trainer`, but written beside and renamed, before an older one is removed."""
+        if self.hp_search_backend is None and trial is None:
+            self.store_flos()
+        folder = Path(self._get_output_dir(trial))
+        checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        best = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
+        if best in (checkpoint, *checkpoints(folder)):
+            self.state.best_model_checkpoint = str(best)
+        with written_beside(checkpoint, self.args.should_save, self._checkpoint_bytes) as half_written:
+            self.save_model(str(half_written), _internal_call=True)
+            if not self.args.save_only_model:
+                self._save_optimizer_and_scheduler(str(half_written))
+                self._save_scaler(str(half_written))
+                self._save_rng_state(str(half_written))
+                loss = {"loss": self._tr_loss, "last_logged": self._globalstep_last_logged}
+                torch.save(loss, half_written / _LOSS_STATE.format(self.args.process_index))
+            if self.args.should_save:
+                callbacks = [*self.callback_handler.callbacks, self.control]
+                self.state.stateful_callbacks = {
+                    type(one).__name__: one.state() for one in callbacks if isinstance(one, ExportableState)
+                }
+                self.state.save_to_json(str(half_written / TRAINER_STATE_NAME))
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(checkpoint))
+        if self.args.should_save:
+            rotate(folder, self.args.save_total_limit, keep={checkpoint, best})
+
+    def _checkpoint_bytes(self) -> int:
+        return tensor_bytes([self.model.state_dict(), self.optimizer.state_dict()])
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """The state of chance, and with it the loss that was not yet logged: the curve is that of one run."""
+        super()._load_rng_state(checkpoint)
+        path = Path(checkpoint or "") / _LOSS_STATE.format(self.args.process_index)
+        if checkpoint is not None and path.exists():
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            self._tr_loss += saved["loss"]
+            self._globalstep_last_logged = saved["last_logged"]
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Their states, under the learning rate of these arguments: that of the checkpoint may have been too high."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            set_rate(self.optimizer, self.lr_scheduler, self.args.learning_rate)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """No step more, where a run goes on that was interrupted after its last step."""
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler:
-        generator = torch.Generator().manual_seed(
-            self.args.seed if self.args.data_seed is None else self.args.data_seed
-        )
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         # Of one step, over all processes: the order of training, hence its result, is that of one process.
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthGroupedSampler(batch, lengths=self.train_dataset.lengths, generator=generator)
+        return EpochSampler(batch, self.train_dataset.lengths, seed, epoch=lambda: int(self.state.epoch or 0))

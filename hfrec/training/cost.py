@@ -1,0 +1,65 @@
+"""What the parts of a run cost: seconds and peak memory."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Cost:
+    """Seconds of wall-clock and peaks of memory, by part; of this process, not of the others of a run.
+
+    Attributes:
+        seconds: how long each part took.
+        peak_memory_mib: the largest resident size while it ran. Where the system cannot start a peak anew (it can on
+            Linux), that of all parts so far.
+        peak_gpu_memory_mib: the most that its tensors took on the GPU; empty without one.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory_mib: dict[str, float] = field(default_factory=dict)
+    peak_gpu_memory_mib: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """Measure what runs inside as `part`."""
+        on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+        _start_peak_anew()
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        started = time.perf_counter()
+        yield
+        self.seconds[part] = round(time.perf_counter() - started, 2)
+        self.peak_memory_mib[part] = round(_peak_bytes() / 2**20, 1)
+        if on_gpu:
+            self.peak_gpu_memory_mib[part] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+
+    def facts(self) -> dict[str, Any]:
+        """What `results.json` says of it."""
+        facts: dict[str, Any] = {"seconds": self.seconds, "peak_memory_mib": self.peak_memory_mib}
+        return facts | ({"peak_gpu_memory_mib": self.peak_gpu_memory_mib} if self.peak_gpu_memory_mib else {})
+
+
+def _start_peak_anew() -> None:
+    # "5" sets the high-water mark of the resident size back to what it is now: proc(5).
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_bytes() -> int:
+    if sys.platform == "win32":
+        import psutil  # accelerate brings it
+
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

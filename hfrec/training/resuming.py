@@ -1,0 +1,96 @@
+"""What `transformers.Trainer` leaves out when a run goes on from a checkpoint: data order, patience, the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from hfrec.data.schema import DataError
+from hfrec.models import RecConfig, RecModel, RecProcessor
+from hfrec.training.checkpoints import sweep
+
+# Of a backbone's configuration: written by the library that saves, not chosen by whoever trains.
+_NOT_CHOSEN = {"transformers_version", "dtype", "architectures", "_name_or_path"}
+
+
+class EpochSampler(LengthGroupedSampler):
+    """Batches of like lengths, whose order is a function of the seed and the epoch alone.
+
+    A generator that goes on from epoch to epoch would start over in a run that goes on.
+
+    Args:
+        epoch: gives the epoch that is about to begin, from 0.
+    """
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int, epoch: Callable[[], int]) -> None:
+        super().__init__(batch_size, lengths=lengths)
+        self.seed, self.epoch = seed, epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator = torch.Generator().manual_seed(self.seed + self.epoch())
+        return super().__iter__()
+
+
+class Patience(EarlyStoppingCallback):
+    """`EarlyStoppingCallback` that counts on from a checkpoint."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        saved = state.stateful_callbacks.get(type(self).__name__, {}).get("attributes", {})
+        self.early_stopping_patience_counter = saved.get("early_stopping_patience_counter", 0)
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
+
+
+class GoOn(TrainerCallback):
+    """Starts a run, its first time or again, from a clean folder, its best checkpoint and its true end."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.should_save:
+            sweep(args.output_dir)
+        # The state names the best one by the path that it had when it was saved.
+        best = Path(args.output_dir) / f"checkpoint-{state.best_global_step}"
+        if best.is_dir():
+            state.best_model_checkpoint = str(best)
+        if state.global_step >= state.max_steps:
+            control.should_training_stop = True
+
+
+def check_fits(checkpoint: Path, model: RecModel) -> None:
+    """Refuse a checkpoint of another model or of other items.
+
+    Raises:
+        DataError: the configurations differ, or the items that have an id embedding.
+    """
+    theirs, ours = (_settings(config) for config in (RecConfig.from_pretrained(str(checkpoint)), model.config))
+    differing = sorted(name for name in ours if theirs[name] != ours[name])
+    if differing:
+        said = ", ".join(f"`{name}` {theirs[name]!r} there, {ours[name]!r} here" for name in differing)
+        raise DataError(f"{checkpoint} is of another model: {said}. Go on with its settings, or start over.")
+    if list(RecProcessor.from_pretrained(str(checkpoint)).item_ids) != list(model.id_table_ids):
+        raise DataError(
+            f"{checkpoint} was trained on other items than those of this log. Go on with its data, or start over."
+        )
+
+
+def set_rate(optimizer: Any, scheduler: Any, learning_rate: float) -> None:
+    """Let the schedule go on under `learning_rate`: a loaded state brings back the one that it was saved under."""
+    for group in optimizer.param_groups:
+        before = group.get("initial_lr", learning_rate)
+        if before != learning_rate:
+            group["lr"] *= learning_rate / before
+            group["initial_lr"] = learning_rate
+    if hasattr(scheduler, "base_lrs"):
+        scheduler.base_lrs = [learning_rate for _ in scheduler.base_lrs]
+
+
+def _settings(config: RecConfig) -> dict[str, Any]:
+    """What whoever trains has chosen: the fields of `RecConfig` itself, and the backbone's configuration."""
+    settings = {name: getattr(config, name) for name in RecConfig.__annotations__}
+    chosen = settings["backbone_config"].to_dict()
+    return settings | {"backbone_config": {name: chosen[name] for name in chosen.keys() - _NOT_CHOSEN}}

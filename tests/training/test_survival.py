@@ -1,0 +1,110 @@
+"""Runs that are killed for real, by SIGKILL, between two saves and during one, end as if they never had been."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hfrec.data.synthetic import Shop
+from hfrec.training.checkpoints import checkpoints
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+data: {{name: shop, interactions: {folder}/interactions.parquet, items: {folder}/items.parquet, duplicates: first,
+  split: by_time}}
+model: {{hidden_size: 16, max_history: 10, num_layers: 1}}
+training: {{output_dir: {folder}/out, num_train_epochs: 6, per_device_train_batch_size: 16, loss: sampled_softmax,
+  num_negatives: 50, learning_rate: 0.01, patience: 2, disable_tqdm: true, use_cpu: true}}
+"""
+# 33 batches make an epoch: a save after every 20 steps is in the middle of one.
+STEPS = ["save_strategy=steps", "save_steps=20", "eval_strategy=steps", "eval_steps=20"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ForkServerProcess]:
+    """Starts `train/train.py` on the shop, as a process of its own, forked where the libraries are loaded already."""
+    shop.save(tmp_path)
+    (tmp_path / "run.yaml").write_text(CONFIG.format(folder=tmp_path), encoding="utf-8")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hfrec.training.run"])
+
+    def started(output: str, *flags: str) -> ForkServerProcess:
+        given = [f"--training.{flag}" for flag in (f"output_dir={tmp_path / output}", *flags)]
+        monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tmp_path / "run.yaml"), *given])
+        process = context.Process(target=runpy.run_path, args=(str(ROOT / "train/train.py"), None, "__main__"))
+        process.start()
+        return process
+
+    return started
+
+
+def finish(run: ForkServerProcess) -> None:
+    run.join(120)
+    assert run.exitcode == 0, "see what it printed"
+
+
+def kill_when(run: ForkServerProcess, ready: Callable[[], bool]) -> None:
+    """SIGKILL `run` at a moment when `ready`: stopped first, so that the moment cannot pass unseen."""
+    assert run.pid is not None
+    until = time.monotonic() + 120
+    while time.monotonic() < until and run.is_alive():
+        if ready():
+            os.kill(run.pid, signal.SIGSTOP)
+            time.sleep(0.02)
+            if ready():
+                run.kill()
+                run.join()
+                assert run.exitcode == -signal.SIGKILL
+                return
+            os.kill(run.pid, signal.SIGCONT)
+    run.kill()
+    pytest.fail("the run was over before its moment came")
+
+
+def half_written(folder: Path) -> bool:
+    """Whether a checkpoint is being written, and its weights already are."""
+    return any(folder.glob("checkpoint-*.half-written/model.safetensors"))
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    """All that `results.json` says but what the run cost."""
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return {name: value for name, value in results.items() if name not in ("seconds", "peak_memory_mib")}
+
+
+@pytest.mark.parametrize("flags", [[], STEPS], ids=["saved-by-epoch", "saved-within-epochs"])
+def test_a_killed_run_ends_as_one_that_was_not(
+    flags: list[str], start: Callable[..., ForkServerProcess], tmp_path: Path
+) -> None:
+    out, whole = tmp_path / "killed", tmp_path / "whole"
+
+    run = start("killed", *flags)
+    kill_when(run, lambda: len(checkpoints(out)) >= 1 and not any(out.glob("checkpoint-*.half-written")))
+    first = checkpoints(out)[-1]
+
+    run = start("killed", *flags, "resume_from_checkpoint=true")
+    kill_when(run, lambda: checkpoints(out)[-1] != first and half_written(out))
+    assert half_written(out) and not (out / "results.json").exists()
+
+    finish(start("killed", *flags, "resume_from_checkpoint=true"))
+    finish(start("whole", *flags))
+    weights, expected = (load_file(folder / "model.safetensors") for folder in (out, whole))
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert figures(out) == figures(whole)
+    assert not list(out.glob("checkpoint-*")), "nothing pickled stays"
