@@ -45,7 +45,7 @@ class RecTrainingArguments(TrainingArguments):
     gbce_t: float | None = field(default=None, metadata={"help": "Calibration of `gbce`, 0 to 1; null: its default."})
     patience: int = field(default=5, metadata={"help": "Epochs without a better validation before it stops; 0: never."})
     boost_new_items: bool = field(
-        default=False, metadata={"help": "After training choose `new_item_boost` by `metric_for_best_model`."}
+        default=False, metadata={"help": "After training choose `new_item_boost` on validation."}
     )
     resume_from_checkpoint: bool | str | None = field(
         default=None, metadata={"help": "`true`: the newest complete one; `false`: start over; or a checkpoint."}

@@ -157,17 +157,19 @@ class RecTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def choose_new_item_boost(self, boosts: Sequence[float] = NEW_ITEM_BOOSTS) -> float:
-        """Set `new_item_boost` to the best of `boosts` on validation, by `args.metric_for_best_model`; the first of
-        equals. Without a validation target that is a new item there is nothing to choose by, and it stays."""
-        config, metric = self.accelerator.unwrap_model(self.model).config, self.args.metric_for_best_model
+        """Set `new_item_boost` to that of `boosts` with the best balanced NDCG@10 on validation, the first of equals.
+
+        Without a validation target that is a new item there is nothing to choose by, and it stays.
+        """
+        config = self.accelerator.unwrap_model(self.model).config
         if not self._slices(self._validation()).get("cold", np.zeros(1)).any():
             return config.new_item_boost
         found = {}
         for boost in boosts:
             config.new_item_boost = boost
-            found[boost] = self._judged()[metric.removeprefix("eval_")]
+            found[boost] = self._judged()["balanced_ndcg@10"]
         config.new_item_boost = max(found, key=found.__getitem__)
-        logger.info("new_item_boost %s, of %s by validation %s", config.new_item_boost, found, metric)
+        logger.info("new_item_boost %s, of %s by balanced validation NDCG@10", config.new_item_boost, found)
         return config.new_item_boost
 
     def _validation(self, targets: Targets | None = None) -> Targets:
