@@ -130,7 +130,7 @@ class SampledSoftmax:
 
 @dataclass(frozen=True)
 class InBatchSoftmax:
-    """Cross-entropy over the labels of the batch alone, `logq` as in `SampledSoftmax`: no item is embedded for it."""
+    """Cross-entropy over the labels of the batch alone, `logq` as in `SampledSoftmax`: no other item is embedded."""
 
     logq: bool = True
 
