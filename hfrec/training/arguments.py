@@ -44,8 +44,9 @@ class RecTrainingArguments(TrainingArguments):
     logq: bool | None = field(default=None, metadata={"help": "Correct a softmax over some items; null: its default."})
     gbce_t: float | None = field(default=None, metadata={"help": "Calibration of `gbce`, 0 to 1; null: its default."})
     patience: int = field(default=5, metadata={"help": "Epochs without a better validation before it stops; 0: never."})
-    boost_new_items: bool = field(
-        default=False, metadata={"help": "After training choose `new_item_boost` on validation."}
+    new_item_cost: float | None = field(
+        default=None,
+        metadata={"help": "Share of validation NDCG@10 given up for items without events; null: no `new_item_boost`."},
     )
     resume_from_checkpoint: bool | str | None = field(
         default=None, metadata={"help": "`true`: the newest complete one; `false`: start over; or a checkpoint."}
@@ -58,6 +59,8 @@ class RecTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {sorted(LOSSES)}, got {self.loss!r}.")
+        if self.new_item_cost is not None and not 0 <= self.new_item_cost < 1:
+            raise ValueError(f"`new_item_cost` must be a share, at least 0 and below 1, got {self.new_item_cost}.")
         self.make_loss()  # What it cannot take is said now, not after the encoding.
 
     def make_loss(self) -> Callable[..., Any]:

@@ -133,8 +133,8 @@ def run_training(config: Any) -> dict[str, Any]:
         _discard_checkpoints(arguments)
     with cost.of("train"):
         trainer.train(None if checkpoint is None else str(checkpoint))
-        if arguments.boost_new_items:
-            trainer.choose_new_item_boost()
+        if arguments.new_item_cost is not None:
+            trainer.choose_new_item_boost(arguments.new_item_cost)
     trainer.save_model()
 
     with cost.of("evaluate"):

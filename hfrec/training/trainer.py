@@ -41,7 +41,7 @@ _LOSS_STATE = "loss_since_log_{}.pt"
 
 logger = logging.getLogger(__name__)
 
-NEW_ITEM_BOOSTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
+NEW_ITEM_BOOSTS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 """What `choose_new_item_boost` tries."""
 
 
@@ -156,20 +156,26 @@ class RecTrainer(Trainer):
         self._stop_if_diverged()
         super().log(logs, *args, **kwargs)
 
-    def choose_new_item_boost(self, boosts: Sequence[float] = NEW_ITEM_BOOSTS) -> float:
-        """Set `new_item_boost` to that of `boosts` with the best balanced NDCG@10 on validation, the first of equals.
+    def choose_new_item_boost(self, cost: float, boosts: Sequence[float] = NEW_ITEM_BOOSTS) -> float:
+        """Set `new_item_boost` to the largest of `boosts` that takes at most `cost` of validation NDCG@10 away.
 
-        Without a validation target that is a new item there is nothing to choose by, and it stays.
+        By chance alone a new item hardly ever stands before the best of thousands of known ones, and one that is never
+        shown is never known. Without a validation target that is a new item the boost stays as it is.
+
+        Args:
+            cost: share, 0 … 1, of the NDCG@10 over all validation targets at boost 0.
         """
         config = self.accelerator.unwrap_model(self.model).config
         if not self._slices(self._validation()).get("cold", np.zeros(1)).any():
             return config.new_item_boost
-        found = {}
-        for boost in boosts:
+        found: dict[float, float] = {}
+        for boost in (0.0, *sorted(boosts)):
             config.new_item_boost = boost
-            found[boost] = self._judged()["balanced_ndcg@10"]
-        config.new_item_boost = max(found, key=found.__getitem__)
-        logger.info("new_item_boost %s, of %s by balanced validation NDCG@10", config.new_item_boost, found)
+            found[boost] = self._judged()["ndcg@10"]
+            if found[boost] < (1 - cost) * found[0.0]:
+                break
+        config.new_item_boost = max(boost for boost, value in found.items() if value >= (1 - cost) * found[0.0])
+        logger.info("new_item_boost %s: validation NDCG@10 by boost %s", config.new_item_boost, found)
         return config.new_item_boost
 
     def _validation(self, targets: Targets | None = None) -> Targets:
