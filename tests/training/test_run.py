@@ -77,8 +77,8 @@ def test_a_run_leaves_a_folder_a_table_and_a_card(config: Path) -> None:
 
 
 def test_two_processes_train_and_judge_together_and_go_on_from_a_checkpoint(config: Path) -> None:
-    by_steps = [f"--training.{flag}" for flag in ("save_strategy=steps", "save_steps=2", "eval_strategy=steps")]
-    flags = [*by_steps, "--training.eval_steps=2", "--training.keep_checkpoints=true"]
+    by_steps = [f"--training.{flag}" for flag in ("save_strategy=steps", "save_steps=1", "eval_strategy=steps")]
+    flags = [*by_steps, "--training.eval_steps=1", "--training.save_total_limit=9", "--training.keep_checkpoints=true"]
     ran = launch(config, 2, *flags)
     assert ran.returncode == 0, ran.stderr[-3000:]
     out = config.parent / "out"
