@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -152,6 +154,22 @@ def _config_parser(name: str, description: str) -> ArgumentParser:
     return parser
 
 
+def make_once(output: Path, settings: str, make: Callable[[Path], object]) -> None:
+    """Let `make` fill the folder `output`, unless it was made with the same `settings` before; say which it was.
+
+    What was made with other settings goes first; a folder that was not made here loses nothing.
+    """
+    made = output / "settings.txt"
+    if made.exists():
+        if made.read_text(encoding="utf-8") == settings:
+            print(f"{output} is there already: {settings}")
+            return
+        shutil.rmtree(output)
+    make(output)
+    made.write_text(settings, encoding="utf-8")
+    print(f"{settings}: written to {output}")
+
+
 def _run_config(command: str, arguments: list[str]) -> None:
     if command == "train":
         from hfrec.training.run import run_training
@@ -177,8 +195,6 @@ def _run_config(command: str, arguments: list[str]) -> None:
 
 
 def _encode(arguments: argparse.Namespace) -> None:
-    from pathlib import Path
-
     from hfrec.data.catalog import Catalog
     from hfrec.items.encoder import ItemEncoder
     from hfrec.models.artifact import save_catalog
@@ -264,7 +280,6 @@ def _similar(arguments: argparse.Namespace) -> None:
 
 def _card(arguments: argparse.Namespace) -> None:
     import json
-    from pathlib import Path
 
     from hfrec.model_card import render_card
     from hfrec.models.artifact import write_documents

@@ -51,6 +51,7 @@ def render_card(results: dict[str, Any]) -> str:
     cost = "\n".join(
         f"* {what}: {', '.join(f'{name} {value}' for name, value in of.items())}" for what, of in costs.items() if of
     )
+    boost = results.get("chosen", {}).get("new_item_boost", 0.0)
     return f"""---
 {data.to_yaml()}
 ---
@@ -73,8 +74,24 @@ recommender.recommend([recommender.catalog.item_ids[0]], k=10)
 
 {table}
 
+{_who_is_better(results, slices)}
+
 ## How it was made
 
-* loss: `{model["loss"]}`, seed {model["seed"]}, {model["epochs"]} epochs
+* loss: `{model["loss"]}`, seed {model["seed"]}, {model["epochs"]} epochs; new items are boosted by {boost:g}
 {cost}
 {curve}"""
+
+
+def _who_is_better(results: dict[str, Any], slices: list[str]) -> str:
+    """Which baselines a reader should know of before they take this model."""
+    better = {
+        slice: [
+            name
+            for name, of in results["baselines"].items()
+            if of[slice]["ndcg@10"] > results["test"][slice]["ndcg@10"]
+        ]
+        for slice in slices
+    }
+    said = [f"on `{slice}` by {', '.join(names)}" for slice, names in better.items() if names]
+    return f"In NDCG@10 it is surpassed {'; '.join(said)}." if said else "In NDCG@10 no baseline surpasses it here."

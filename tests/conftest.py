@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +17,25 @@ from hfrec.data.histories import Histories
 from hfrec.data.splits import Splits
 from hfrec.data.synthetic import Shop
 from hfrec.items.table import ItemTable
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`python *arguments` in a process of its own, on one thread, with this project and `environment`."""
+
+    def run(*arguments: Any, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=250,
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment,
+        )
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,7 +139,7 @@ def test_recommend_for_sampled_users_with_a_sheet(hfrec: Run, folder: Path, shop
 
 def test_integer_ids_are_read_as_integers(hfrec: Run, tmp_path: Path) -> None:
     catalog = Catalog.from_frame([{"item_id": number, "title": f"Item {number}"} for number in range(1, 9)])
-    items = ItemTable(catalog, {}, {}, {}, {}, {})
+    items = ItemTable.of_ids(catalog)
     Popularity.fit(Histories.from_rows([[1, 1, 2, 3]]), items).save_pretrained(tmp_path)
     status, printed, errors = hfrec("recommend", "--model", tmp_path, "--history", "2,5", "--k", 1)
     assert (status, errors) == (0, "") and "1.  1  Item 1" in printed
@@ -370,18 +367,13 @@ def test_a_mistake_is_one_line(hfrec: Run, places: dict[str, str | Path], comman
     assert error.startswith("hfrec: error: ") and re.search(message, error), errors
 
 
-def test_scripts_and_the_console_command_end_as_briefly(places: dict[str, str | Path], folder: Path) -> None:
+def test_scripts_and_the_console_command_end_as_briefly(
+    python: Callable, places: dict[str, str | Path], folder: Path
+) -> None:
     train = ["train/train.py", "--config", places["config"], "--data.interactions", places["second"]]
     command = ["-c", "from hfrec.cli import main; main()", "similar", "--model", folder, "--item", "nope"]
     for words, message in ((train, "must not be empty"), (command, "'nope' must be in the catalogue")):
-        ran = subprocess.run(
-            [sys.executable, *map(str, words)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )
+        ran = python(*words)
         assert (ran.returncode, ran.stdout) == (2, "")
         assert ran.stderr.startswith("hfrec: error: ") and ran.stderr.count("\n") == 1 and message in ran.stderr
 

@@ -63,6 +63,15 @@ def test_a_model_of_ids_alone_and_of_no_known_language() -> None:
     assert "items are read as ids" in card.text and card.data.language is None
 
 
+def test_a_baseline_that_is_better_is_named() -> None:
+    assert "no baseline surpasses it" in render_card(RESULTS)
+    other = copy.deepcopy(RESULTS)
+    other["baselines"]["popularity"]["cold"] = figures(0.1, 0.01)
+    other["chosen"] = {"new_item_boost": 1.5}
+    text = render_card(other)
+    assert "it is surpassed on `cold` by popularity." in text and "boosted by 1.5" in text
+
+
 def test_the_same_results_give_the_same_card() -> None:
     assert render_card(RESULTS) == render_card(copy.deepcopy(RESULTS))
     with pytest.raises(KeyError, match="baselines"):

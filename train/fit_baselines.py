@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hfrec
-from hfrec.cli import build_run_parser
+from hfrec.cli import build_run_parser, one_line_errors
 
 if __name__ == "__main__":
-    hfrec.run_baselines(build_run_parser().parse_args())
+    with one_line_errors():
+        hfrec.run_baselines(build_run_parser().parse_args())

@@ -21,7 +21,7 @@ NEIGHBOURS = 100
 """Neighbours by words that are kept of each item, at least."""
 
 VOCABULARY_FILE, VECTORS_FILE = "text_index.json", "text_index.safetensors"
-_ROWS_AT_ONCE = 512
+_CELLS_AT_ONCE = 2**22
 
 
 class TextIndex:
@@ -92,8 +92,10 @@ class TextIndex:
         item is no neighbour of its own. Counted at the first call, then kept."""
         if self._neighbours is None or self._neighbours[0] != num_neighbours:
             blocks = []
-            for start in range(0, self.vectors.shape[0], _ROWS_AT_ONCE):
-                chunk = self.vectors[start : start + _ROWS_AT_ONCE]
+            num_rows = self.vectors.shape[0]
+            at_once = max(1, _CELLS_AT_ONCE // num_rows)
+            for start in range(0, num_rows, at_once):
+                chunk = self.vectors[start : start + at_once]
                 cosines = (chunk @ self.vectors.T).toarray()
                 cosines[np.arange(len(cosines)), start + np.arange(len(cosines))] = 0
                 if cosines.shape[1] > num_neighbours:

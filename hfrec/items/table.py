@@ -33,7 +33,7 @@ class ItemTable:
     A plain object, neither module nor buffer. Vectors may stay memory-mapped; `gather` touches only the
     rows it is asked for. Centre and scale are fitted once, by `from_arrays`, and are never refitted.
 
-    A table without a modality is a catalogue of ids alone: `ItemTable(catalog, {}, {}, {}, {}, {})`.
+    A table without a modality is a catalogue of ids alone: `ItemTable.of_ids`.
 
     Attributes:
         catalog: the items, row by row.
@@ -59,6 +59,11 @@ class ItemTable:
         self.center = center
         self.scale = scale
         self.fingerprint = fingerprint
+
+    @classmethod
+    def of_ids(cls, catalog: Catalog) -> ItemTable:
+        """A table without vectors: what is known of an item is its id."""
+        return cls(catalog, {}, {}, {}, {}, {})
 
     @classmethod
     def from_arrays(

@@ -10,12 +10,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from safetensors.numpy import save_file
+from scipy import sparse
 from torch import Tensor
 
 from hfrec.data.catalog import Catalog
 from hfrec.data.histories import Histories
 from hfrec.data.schema import ITEM_ID, DataError
-from hfrec.data.statistics import Statistics
+from hfrec.data.statistics import Statistics, recency_weights
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.lexical import TextIndex
 from hfrec.items.table import ItemTable
@@ -125,6 +126,10 @@ class Baseline(ABC):
     @abstractmethod
     def _scores(self, histories: Histories) -> np.ndarray:
         """Scores `(B, N + 1)` float32 of all rows, padding included."""
+
+    def _recent(self, histories: Histories) -> sparse.csr_array:
+        """Weights `(B, N + 1)` of the last `window` items of each history, `decay ** k` for the k-th newest."""
+        return recency_weights(histories, self.catalog.num_rows, self.settings["decay"], self.settings["window"])
 
     def _ties_by_popularity(self, scores: np.ndarray) -> np.ndarray:
         """`scores` as float32, equal ones in the order of popularity: so is the list of a history that says nothing."""

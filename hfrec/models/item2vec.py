@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from hfrec.data.histories import Histories
-from hfrec.data.statistics import count_transitions, recency_weights
+from hfrec.data.statistics import count_transitions
 from hfrec.models.baseline import Baseline
 from hfrec.models.matrix_factorization import largest_vectors
 
@@ -45,9 +45,8 @@ class Item2Vec(Baseline):
         }
 
     def _scores(self, histories: Histories) -> np.ndarray:
-        weights = recency_weights(histories, self.catalog.num_rows, self.settings["decay"], self.settings["window"])
         vectors = self.arrays["vectors"]
-        return self._ties_by_popularity((weights @ vectors).astype(np.float32) @ vectors.T)
+        return self._ties_by_popularity((self._recent(histories) @ vectors).astype(np.float32) @ vectors.T)
 
 
 def shifted_information(together: sparse.csr_array, num_negatives: int, smoothing: float = 0.75) -> sparse.csr_array:

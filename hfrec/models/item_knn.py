@@ -38,11 +38,10 @@ class ItemKNN(Baseline):
 
     def _scores(self, histories: Histories) -> np.ndarray:
         num_rows = self.catalog.num_rows
-        weights = recency_weights(histories, num_rows, self.settings["decay"], self.settings["window"])
         neighbours, similarities = self.arrays["neighbours"], self.arrays["similarities"]
         starts = np.arange(num_rows + 1) * neighbours.shape[1]
         near = sparse.csr_array((similarities.ravel(), neighbours.ravel(), starts), shape=(num_rows, num_rows))
-        return self._ties_by_popularity((weights @ near).toarray())
+        return self._ties_by_popularity((self._recent(histories) @ near).toarray())
 
 
 def nearest_by_users(events: sparse.csr_array, num_neighbours: int, shrink: float) -> dict[str, np.ndarray]:

@@ -56,9 +56,9 @@ class MatrixFactorization(Baseline):
         return {"item_factors": als.item_factors}
 
     def _scores(self, histories: Histories) -> np.ndarray:
-        weights = recency_weights(histories, self.catalog.num_rows, self.settings["decay"], self.settings["window"])
         factors = self.arrays["item_factors"]
-        users = fold_in(self.settings["confidence"] * weights, factors, self.settings["regularization"])
+        confidence = self.settings["confidence"] * self._recent(histories)
+        users = fold_in(confidence, factors, self.settings["regularization"])
         return self._ties_by_popularity(users @ factors.T)
 
 
@@ -81,9 +81,8 @@ class PureSVD(Baseline):
         }
 
     def _scores(self, histories: Histories) -> np.ndarray:
-        weights = recency_weights(histories, self.catalog.num_rows, self.settings["decay"], self.settings["window"])
         factors = self.arrays["item_factors"]
-        return self._ties_by_popularity((weights @ factors).astype(np.float32) @ factors.T)
+        return self._ties_by_popularity((self._recent(histories) @ factors).astype(np.float32) @ factors.T)
 
 
 def largest_vectors(matrix: sparse.csr_array, num_vectors: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -194,10 +194,12 @@ class RecModel(PreTrainedModel):
             return RecOutput(loss=states.sum() * 0.0, states=states)
         weights = None if label_weights is None else label_weights[valid]
         states_of_labels = states[valid]
+        known = self._known_rows(rows.device)
         candidates = Candidates(
             partial(self.embed_items, hidden=hidden),
-            self._known_rows(rows.device),
+            known,
             self._recalled_in_training(states_of_labels, rows, valid, own, hidden),
+            torch.from_numpy(self.statistics.popularity).to(known.device)[known],
         )
         total = loss(self._scaled(states_of_labels), labels[valid], weights, candidates)
         return RecOutput(loss=total / num_items_in_batch, states=states)

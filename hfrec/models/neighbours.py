@@ -10,7 +10,6 @@ from scipy import sparse
 
 from hfrec.data.histories import Histories
 from hfrec.data.schema import DataError
-from hfrec.data.statistics import recency_weights
 from hfrec.items.table import ItemTable
 from hfrec.models.baseline import Baseline
 
@@ -24,9 +23,8 @@ class TextNeighbours(Baseline):
 
     def _scores(self, histories: Histories) -> np.ndarray:
         assert self.text_index is not None
-        weights = recency_weights(histories, self.catalog.num_rows, self.settings["decay"], self.settings["window"])
         words = self.text_index.vectors
-        return (weights @ words @ words.T).toarray().astype(np.float32)
+        return (self._recent(histories) @ words @ words.T).toarray().astype(np.float32)
 
 
 class VectorNeighbours(Baseline):
@@ -39,9 +37,7 @@ class VectorNeighbours(Baseline):
     defaults: ClassVar[dict[str, Any]] = {"decay": 0.7, "window": 10}
 
     def _scores(self, histories: Histories) -> np.ndarray:
-        num_rows = self.catalog.num_rows
-        weights = recency_weights(histories, num_rows, self.settings["decay"], self.settings["window"])
-        return alike(weights, self.items)
+        return alike(self._recent(histories), self.items)
 
 
 def alike(weights: sparse.csr_array, items: ItemTable) -> np.ndarray:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hfrec.data.histories import Histories
-from hfrec.data.statistics import recency_weights
 from hfrec.models.baseline import Baseline
 
 
@@ -21,6 +20,4 @@ class CountingTransitions(Baseline):
     defaults: ClassVar[dict[str, Any]] = {"decay": 0.7, "window": 10}
 
     def _scores(self, histories: Histories) -> np.ndarray:
-        num_rows = self.catalog.num_rows
-        weights = recency_weights(histories, num_rows, self.settings["decay"], self.settings["window"])
-        return self._ties_by_popularity((weights @ self.statistics.transitions).toarray())
+        return self._ties_by_popularity((self._recent(histories) @ self.statistics.transitions).toarray())

@@ -36,6 +36,8 @@ class RecTrainingArguments(TrainingArguments):
     ddp_find_unused_parameters: bool | None = field(default=False)
     ddp_broadcast_buffers: bool | None = field(default=False)
     dataloader_pin_memory: bool = field(default=False)
+    # It would hide a loss that is not finite, at the price of waiting for the device in every step.
+    logging_nan_inf_filter: bool = field(default=False)
 
     loss: str = field(default="full_softmax", metadata={"help": f"One of {', '.join(LOSSES)}."})
     num_negatives: int | None = field(

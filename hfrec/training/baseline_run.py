@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from hfrec.evaluation.evaluator import evaluate, format_table
 from hfrec.evaluation.slices import part_slices
-from hfrec.items.table import ItemTable
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.baselines import VALIDATION_TARGETS, choices_of, each_baseline
-from hfrec.training.run import DataConfig, load_data, make_encoder
+from hfrec.training.run import DataConfig, encode_items, environment, load_data, make_encoder
 
 
 def run_baselines(config: Any) -> dict[str, Any]:
@@ -29,8 +26,7 @@ def run_baselines(config: Any) -> dict[str, Any]:
     folder = Path(arguments.output_dir) / "baselines"
     catalog, splits = load_data(data)
     encoder = make_encoder(data)
-    with arguments.main_process_first(desc="encode"):
-        items = encoder.encode(catalog) if encoder else ItemTable(catalog, {}, {}, {}, {}, {})
+    items = encode_items(catalog, encoder, arguments)
     train = splits.train_histories(catalog)
     validation = splits.targets("validation", catalog)
     sample = validation.sample(VALIDATION_TARGETS)
@@ -58,7 +54,7 @@ def run_baselines(config: Any) -> dict[str, Any]:
         "validation": {name: one.metrics()["all"] for name, one in on_validation.items()},
         "baselines": {name: one.metrics() for name, one in on_test.items()},
         "seconds": seconds,
-        "environment": _environment(),
+        "environment": environment(),
     }
     if arguments.should_save:
         (folder / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -74,13 +70,3 @@ def _summary(results: dict[str, Any], folder: Path) -> str:
         ndcg = results["validation"][name]["ndcg@10"]
         lines.append(f"{name}: validation NDCG@10 {ndcg:.4f}, {seconds} s{chosen and f', chosen {chosen}'}")
     return "\n".join([*lines, "", str(folder / "results.json")])
-
-
-def _environment() -> dict[str, str]:
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for library in ("numpy", "scipy", "implicit"):
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return found

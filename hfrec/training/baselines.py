@@ -82,10 +82,19 @@ def choices_of(fitted: dict[str, Baseline]) -> dict[str, dict[str, Any]]:
 
 
 def _best(kind: type[Baseline], train: Histories, items: ItemTable, validation: Targets) -> Baseline:
-    best = kind.fit(train, items)
+    def quality(baseline: Baseline) -> float:
+        return float(evaluate(baseline, validation, num_processes=1).values("ndcg@10").mean())
+
+    best, reached = kind.fit(train, items), None
     for setting, values in CHOICES.get(kind, {}).items():
         if setting == "half_life_days" and train.times is None:
             continue
-        candidates = [best.varied(train, **{setting: value}) for value in values]
-        best = max(candidates, key=lambda one: evaluate(one, validation, num_processes=1).values("ndcg@10").mean())
+        reached = quality(best) if reached is None else reached
+        start = best
+        for value in values:
+            if value == start.settings[setting]:
+                continue
+            other = start.varied(train, **{setting: value})
+            if (judged := quality(other)) > reached:
+                best, reached = other, judged
     return best

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
 import statistics
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -15,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, set_seed
 
-from hfrec.items.table import ItemTable
 from hfrec.models import RecConfig, RecModel
 from hfrec.training.arguments import RecTrainingArguments
-from hfrec.training.run import DataConfig, build_parser, load_data, make_encoder
+from hfrec.training.cost import peak_mib
+from hfrec.training.run import DataConfig, build_parser, encode_items, load_data, make_encoder
 from hfrec.training.trainer import RecTrainer
 
 if TYPE_CHECKING:
@@ -62,8 +60,7 @@ def train_with_loss(sections: dict[str, dict[str, Any]], settings: dict[str, Any
         arguments = RecTrainingArguments(**(sections["training"] | settings | {"output_dir": folder}))
         set_seed(arguments.seed)
         catalog, splits = load_data(data)
-        encoder = make_encoder(data)
-        items = encoder.encode(catalog) if encoder else ItemTable(catalog, {}, {}, {}, {}, {})
+        items = encode_items(catalog, make_encoder(data), arguments)
         model = RecModel(RecConfig.for_items(items, **sections["model"]))
         clock = EpochClock()
         trainer = RecTrainer(model, arguments, splits=splits, items=items, callbacks=[clock])
@@ -93,12 +90,6 @@ class EpochClock(TrainerCallback):
 
     def on_epoch_end(self, *args: Any, **kwargs: Any) -> None:
         self.seconds.append(time.perf_counter() - self._started)
-
-
-def peak_mib() -> float:
-    """The most memory that this process has held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def losses_table(rows: dict[str, dict[str, Any]]) -> str:

@@ -38,7 +38,7 @@ class Cost:
         started = time.perf_counter()
         yield
         self.seconds[part] = round(time.perf_counter() - started, 2)
-        self.peak_memory_mib[part] = round(_peak_bytes() / 2**20, 1)
+        self.peak_memory_mib[part] = round(peak_mib(), 1)
         if on_gpu:
             self.peak_gpu_memory_mib[part] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
 
@@ -54,12 +54,13 @@ def _start_peak_anew() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_bytes() -> int:
+def peak_mib() -> float:
+    """The most memory that this process has held, since its start or since the last part began."""
     if sys.platform == "win32":
         import psutil  # accelerate brings it
 
-        return psutil.Process().memory_info().peak_wset
+        return psutil.Process().memory_info().peak_wset / 2**20
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import platform
 from dataclasses import dataclass, field, fields
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,8 +125,8 @@ def run_training(config: Any) -> dict[str, Any]:
     Path(arguments.output_dir).mkdir(parents=True, exist_ok=True)
     catalog, splits = load_data(data)
     encoder, cost = make_encoder(data), Cost()
-    with cost.of("encode"), arguments.main_process_first(desc="encode"):
-        items = encoder.encode(catalog) if encoder else ItemTable(catalog, {}, {}, {}, {}, {})
+    with cost.of("encode"):
+        items = encode_items(catalog, encoder, arguments)
 
     model = RecModel(RecConfig.for_items(items, **config.model.as_dict()))
     model.item_encoder = encoder
@@ -140,7 +142,7 @@ def run_training(config: Any) -> dict[str, Any]:
     with cost.of("evaluate"):
         judged, chosen = judge(trainer.model, trainer, data)
     curve = training_curve(trainer.state.log_history)
-    results = {**_described(data, splits, judged), **cost.facts(), "environment": _environment()}
+    results = {**_described(data, splits, judged), **cost.facts(), "environment": environment()}
     results |= {"chosen": chosen, "curve": curve, "model": _model_facts(trainer)}
     if arguments.should_save:
         documents = {
@@ -195,6 +197,14 @@ def make_encoder(data: DataConfig) -> ItemEncoder | None:
     # Reading what tells encoders apart finds one that is missing now, not after an hour of encoding with the other.
     _ = encoder.fingerprint
     return encoder
+
+
+def encode_items(catalog: Catalog, encoder: ItemEncoder | None, arguments: RecTrainingArguments) -> ItemTable:
+    """The catalogue's vectors, or its ids alone; one process encodes, the others read what it cached."""
+    if encoder is None:
+        return ItemTable.of_ids(catalog)
+    with arguments.main_process_first(desc="encode"):
+        return encoder.encode(catalog)
 
 
 def judge(model: RecModel, trainer: RecTrainer, data: DataConfig) -> tuple[dict[str, Evaluation], dict[str, Any]]:
@@ -278,9 +288,9 @@ def _model_facts(trainer: RecTrainer) -> dict[str, Any]:
     }
 
 
-def _environment() -> dict[str, Any]:
-    from importlib.metadata import version
-
-    libraries = {name: version(name) for name in ("torch", "transformers", "sentence-transformers")}
+def environment() -> dict[str, Any]:
+    """What a run's figures may depend on, beside its configuration."""
+    names = ("torch", "transformers", "sentence-transformers", "numpy", "scipy", "implicit")
+    libraries = {one: version(one) for one in names if find_spec(one.replace("-", "_"))}
     processes = PartialState().num_processes
     return {"processes": processes, "python": platform.python_version(), "machine": platform.machine(), **libraries}

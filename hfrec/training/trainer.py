@@ -77,8 +77,6 @@ class RecTrainer(Trainer):
         model.attach(items, Statistics.count(train, catalog.num_rows), words)
         windows = HistoryWindows(train, model.config.max_history)
         stops = [Patience(args.patience)] if args.patience and args.load_best_model_at_end else []
-        # It would hide a loss that is not finite, at the price of waiting for the device in every step.
-        args.logging_nan_inf_filter = False
         super().__init__(
             model=model,
             args=args,
@@ -141,9 +139,6 @@ class RecTrainer(Trainer):
         On a GPU it is told when the loss is logged or the weights are saved: to look at each would make it wait.
         """
         loss = super().training_step(*args, **kwargs)
-        # Fused optimizers change weights in place without counting it, and what a model keeps by that count, such as
-        # its item vectors, would be judged as it was at the first evaluation.
-        torch.autograd.graph.increment_version(list(self.model.parameters()))
         # A gradient scaler expects such losses now and then, and skips their steps.
         if getattr(self.accelerator, "scaler", None) is None:
             self._watch.see(loss, self.state.global_step + 1)

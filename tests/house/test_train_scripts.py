@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,14 +15,13 @@ RUN_HERE = {
 
 
 @pytest.mark.parametrize("script", RUN_HERE)
-def test_script_runs_and_a_second_time_has_nothing_to_do(script: str, tmp_path: Path) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, str(ROOT / "train" / script), "--output", str(tmp_path / "out"), *RUN_HERE[script]]
-    runs = [
-        subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=True)
-        for _ in range(2)
-    ]
+def test_script_runs_and_a_second_time_has_nothing_to_do(script: str, python: Callable, tmp_path: Path) -> None:
+    own = tmp_path / "own.txt"
+    own.touch()
+    runs = [python(ROOT / "train" / script, "--output", tmp_path, *RUN_HERE[script]) for _ in range(2)]
+    assert [one.returncode for one in runs] == [0, 0], runs[0].stderr
     assert "written to" in runs[0].stdout and "is there already" in runs[1].stdout
+    assert own.exists(), "what was in the folder before is not ours to remove"
 
 
 def test_every_other_script_is_run_by_the_test_of_its_room() -> None:
@@ -32,3 +29,10 @@ def test_every_other_script_is_run_by_the_test_of_its_room() -> None:
     others = {path.name for path in (ROOT / "train").glob("*.py")} - RUN_HERE.keys()
     assert {"train.py", "fit_baselines.py"} <= others
     assert [name for name in sorted(others) if f"train/{name}" not in rooms] == []
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "train").glob("*.py")))
+def test_a_mistake_is_one_line_and_no_traceback(script: str, python: Callable) -> None:
+    ran = python(ROOT / "train" / script, "--config", "none.yaml")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("hfrec: error: ") and ran.stderr.count("\n") == 1 and "none.yaml" in ran.stderr

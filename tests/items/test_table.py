@@ -178,7 +178,7 @@ def test_a_modality_that_the_table_does_not_hold_is_ignored_and_logged(
 
 
 def test_a_table_of_ids_alone(tmp_path: Path) -> None:
-    table = ItemTable(catalog_of("a", "b"), {}, {}, {}, {}, {})
+    table = ItemTable.of_ids(catalog_of("a", "b"))
     assert table.gather(torch.tensor([1, 2])) == {}
     assert "ids alone" in repr(table)
     table.save(tmp_path)

@@ -20,7 +20,7 @@ DATA = os.environ.get("HFREC_DATA")
 
 
 def without_vectors(catalog: Catalog) -> ItemTable:
-    return ItemTable(catalog, {}, {}, {}, {}, {})
+    return ItemTable.of_ids(catalog)
 
 
 @pytest.mark.skipif(not DATA, reason="HFREC_DATA is not set")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,3 +106,20 @@ def test_a_cold_item_is_told_from_others_by_content(trained_folder: Path) -> Non
     assert len(cold) > 1
     scores = model.score(Histories.from_rows([[1, 2, 3]]), items=cold)[0]
     assert len(scores.unique()) == len(cold)
+
+
+def test_a_loss_reads_how_often_each_candidate_was_chosen(
+    trained_folder: Path, splits: Splits, shop_items: ItemTable, train: Histories
+) -> None:
+    model = hfrec.RecModel.from_pretrained(trained_folder)
+    batch = model.processor.collator(HistoryWindows(train, 20))([0, 1])
+    seen = []
+
+    def loss(states: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, candidates: Any) -> torch.Tensor:
+        seen.append(candidates)
+        return states.sum()
+
+    model(**batch, loss=loss)
+    counts = np.bincount(train.rows, minlength=shop_items.catalog.num_rows)
+    assert seen[0].rows.tolist() == np.flatnonzero(counts).tolist()
+    assert seen[0].popularity.tolist() == counts[counts > 0].tolist()

@@ -269,7 +269,7 @@ def test_similar_items_needs_vectors(by_content: Recommender, shop_items: ItemTa
         by_content.similar_items("nowhere")
     with pytest.raises(ValueError, match=r"\(119\), got 120"):
         by_content.similar_items(shop_items.catalog.item_ids[0], k=120)
-    bare = ItemTable(shop_items.catalog, {}, {}, {}, {}, {})
+    bare = ItemTable.of_ids(shop_items.catalog)
     ids_alone = Recommender(Popularity.fit(Histories.from_rows([[1, 2]]), bare))
     with pytest.raises(DataError, match="content vectors, this one has none"):
         ids_alone.similar_items(shop_items.catalog.item_ids[0])

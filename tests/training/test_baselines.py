@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def test_what_the_data_or_the_machine_lack_is_left_out(
     splits: Splits, train: Histories, shop_items: ItemTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
-    bare = ItemTable(shop_items.catalog, {}, {}, {}, {}, {})
+    bare = ItemTable.of_ids(shop_items.catalog)
     validation = splits.targets("validation", shop_items.catalog).sample(20)
     with pytest.warns(UserWarning, match=r"The baseline 'ALS' is left out\..*'hfrec\[baselines\]'"):
         fitted = fit_baselines(replace(train, times=None), bare, validation)
@@ -59,16 +58,10 @@ def test_what_the_data_or_the_machine_lack_is_left_out(
     assert fitted["popularity"].settings["half_life_days"] is None
 
 
-def test_the_script_judges_and_saves_every_baseline(shop_folder: Path, tmp_path: Path) -> None:
+def test_the_script_judges_and_saves_every_baseline(shop_folder: Path, python: Callable, tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text(CONFIG.format(folder=shop_folder, output=tmp_path / "out"), encoding="utf-8")
-    ran = subprocess.run(
-        [sys.executable, str(ROOT / "train/fit_baselines.py"), "--config", str(config)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
+    ran = python("train/fit_baselines.py", "--config", config)
     assert ran.returncode == 0, ran.stderr[-3000:]
     folder = tmp_path / "out" / "baselines"
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))

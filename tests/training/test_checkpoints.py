@@ -41,7 +41,7 @@ def by_ids(shop: Shop) -> tuple[Splits, ItemTable]:
     """The shop without its content: the quickest to train on."""
     catalog = hfrec.Catalog.from_frame(shop.items)
     events = hfrec.load_interactions(shop.interactions, catalog=catalog, duplicates="first")
-    return hfrec.split_by_time(events), ItemTable(catalog, {}, {}, {}, {}, {})
+    return hfrec.split_by_time(events), ItemTable.of_ids(catalog)
 
 
 def trainer_of(

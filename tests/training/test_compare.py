@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from hfrec.data.synthetic import Shop
@@ -22,17 +20,11 @@ losses:
 """
 
 
-def test_the_script_trains_with_a_loss_and_leaves_its_row(shop: Shop, tmp_path: Path) -> None:
+def test_the_script_trains_with_a_loss_and_leaves_its_row(shop: Shop, python: Callable, tmp_path: Path) -> None:
     shop.save(tmp_path)
     config = tmp_path / "losses.yaml"
     config.write_text(CONFIG.format(folder=tmp_path), encoding="utf-8")
-    ran = subprocess.run(
-        [sys.executable, str(ROOT / "train/compare_losses.py"), "--config", str(config)],
-        capture_output=True,
-        text=True,
-        timeout=250,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
+    ran = python("train/compare_losses.py", "--config", config)
     assert ran.returncode == 0, ran.stderr[-3000:]
     rows = json.loads((tmp_path / "out/losses.json").read_text(encoding="utf-8"))
     assert [row["loss"] for row in rows.values()] == ["GBCE(num_negatives=20, t=0.75)"]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def train(folder: Path, batch: int, accumulation: int = 1) -> None:
     shop = hfrec.make_shop(seed=0, num_items=120, num_users=560)
     catalog = hfrec.Catalog.from_frame(shop.items)
     events = hfrec.load_interactions(shop.interactions, catalog=catalog, duplicates="first")
-    items = ItemTable(catalog, {}, {}, {}, {}, {})
+    items = ItemTable.of_ids(catalog)
     set_seed(0)
     sizes = {"hidden_size": 16, "max_history": 30, "num_layers": 1}
     model = hfrec.RecModel(hfrec.RecConfig.for_items(items, **sizes, dropout=0.0, item_id_dropout=0.0))
@@ -105,16 +105,9 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(plain: Path, tmp_pat
     assert_same_training(tmp_path, plain)
 
 
-def test_two_processes_train_as_one(plain: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(plain: Path, python: Callable, tmp_path: Path) -> None:
     config = ROOT / "configs/accelerate/two_cpu_processes.yaml"
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    ran = subprocess.run(
-        [*launcher, __file__, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=250,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
+    ran = python("-m", "accelerate.commands.launch", "--config_file", config, __file__, tmp_path)
     assert ran.returncode == 0, ran.stderr[-3000:]
     facts = facts_of(tmp_path)
     assert facts["processes"] == 2

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,16 +37,19 @@ def config(shop: Shop, tmp_path: Path) -> Path:
     return path
 
 
-def launch(config: Path, processes: int, *flags: str) -> subprocess.CompletedProcess[str]:
-    script = [str(ROOT / "train/train.py"), "--config", str(config), *flags]
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-    return subprocess.run(
-        [sys.executable, *launcher, *script], capture_output=True, text=True, timeout=250, env=environment
-    )
+@pytest.fixture
+def launch(python: Callable) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`train.py` with a config and flags, in one process or, by torch's launcher, in several."""
+
+    def run(config: Path, processes: int, *flags: str) -> subprocess.CompletedProcess[str]:
+        several = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        launcher = several if processes > 1 else []
+        return python(*launcher, "train/train.py", "--config", config, *flags, ACCELERATE_USE_CPU="true")
+
+    return run
 
 
-def test_a_run_leaves_a_folder_a_table_and_a_card(config: Path) -> None:
+def test_a_run_leaves_a_folder_a_table_and_a_card(launch: Callable, config: Path) -> None:
     ran = launch(config, 1)
     assert ran.returncode == 0, ran.stderr[-3000:]
     out = config.parent / "out"
@@ -76,7 +78,7 @@ def test_a_run_leaves_a_folder_a_table_and_a_card(config: Path) -> None:
     }
 
 
-def test_two_processes_train_and_judge_together_and_go_on_from_a_checkpoint(config: Path) -> None:
+def test_two_processes_train_and_judge_together_and_go_on_from_a_checkpoint(launch: Callable, config: Path) -> None:
     by_steps = [f"--training.{flag}" for flag in ("save_strategy=steps", "save_steps=1", "eval_strategy=steps")]
     flags = [*by_steps, "--training.eval_steps=1", "--training.save_total_limit=9", "--training.keep_checkpoints=true"]
     ran = launch(config, 2, *flags)
@@ -97,7 +99,7 @@ def test_two_processes_train_and_judge_together_and_go_on_from_a_checkpoint(conf
     ]
 
 
-def test_a_typo_is_named(config: Path) -> None:
+def test_a_typo_is_named(launch: Callable, config: Path) -> None:
     ran = launch(config, 1, "--training.num_train_epohcs", "3")
     assert ran.returncode != 0 and "num_train_epohcs" in ran.stderr
 
