@@ -1,4 +1,4 @@
-"""What is counted of behaviour: how often an item was chosen, and what followed it."""
+"""What is counted of behaviour: how often an item was chosen, what followed it, what else its users chose."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from hfrec.data.factors import ItemFactors, fit_content, fit_factors, fold_factors
 from hfrec.data.histories import Histories
 
 if TYPE_CHECKING:
@@ -25,20 +26,48 @@ class Statistics:
     Attributes:
         popularity: number of events `(N + 1,)` of each item, float32; with a half-life, aged.
         transitions: `(N + 1, N + 1)` CSR; entry (i, j) grows by 1/d each time j follows i at distance d ≤ `window`.
+        factors: `(N + 1, F)` float32, see `fit_factors`; F is 0 where none were fitted.
+        content_map: `(C, F)` float32, what C numbers on a new item's content tell of its factors, see `fit_content`.
+        fold_factors: those that training reads, by fold of the users; they are not saved.
     """
 
     popularity: np.ndarray
     transitions: sparse.csr_array
+    factors: np.ndarray
+    content_map: np.ndarray
+    fold_factors: ItemFactors | None = None
 
     @classmethod
-    def count(cls, train: Histories, num_rows: int, window: int = TRANSITION_WINDOW) -> Statistics:
-        """Count once over `train`."""
-        return cls(count_popularity(train, num_rows), count_transitions(train, num_rows, window))
+    def count(
+        cls,
+        train: Histories,
+        num_rows: int,
+        window: int = TRANSITION_WINDOW,
+        num_factors: int = 0,
+        content: np.ndarray | None = None,
+    ) -> Statistics:
+        """Count once over `train`; with `num_factors` fit item factors too, once for all and once for each fold.
+
+        Args:
+            content: what is known of each item beside its events `(N + 1, C)`.
+        """
+        popularity, transitions = count_popularity(train, num_rows), count_transitions(train, num_rows, window)
+        if not num_factors:
+            return cls.of(popularity, transitions)
+        factors = fit_factors(train, num_rows, num_factors)
+        content_map, _ = fit_content(factors, popularity, content)
+        return cls(popularity, transitions, factors, content_map, fold_factors(train, num_rows, num_factors, content))
+
+    @classmethod
+    def of(cls, popularity: np.ndarray, transitions: sparse.csr_array) -> Statistics:
+        """Counts alone, without factors."""
+        nothing = np.zeros((len(popularity), 0), np.float32)
+        return cls(popularity, transitions, nothing, nothing[:0])
 
     @classmethod
     def empty(cls, num_rows: int) -> Statistics:
         """Nothing counted yet."""
-        return cls(np.zeros(num_rows, np.float32), sparse.csr_array((num_rows, num_rows), dtype=np.float32))
+        return cls.of(np.zeros(num_rows, np.float32), sparse.csr_array((num_rows, num_rows), dtype=np.float32))
 
     @property
     def num_rows(self) -> int:
@@ -52,12 +81,16 @@ class Statistics:
             (np.ones(len(chosen), np.float32), (chosen, sources[chosen])), shape=(len(sources), self.num_rows)
         )
         popularity = np.where(sources > 0, self.popularity[sources], 0).astype(np.float32)
-        return Statistics(popularity, (moved @ self.transitions @ moved.T).tocsr())
+        return Statistics(
+            popularity, (moved @ self.transitions @ moved.T).tocsr(), moved @ self.factors, self.content_map
+        )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Flat named arrays, as they are saved."""
         return {
             "popularity": self.popularity,
+            "factors": self.factors,
+            "content_map": self.content_map,
             "transitions.indptr": self.transitions.indptr.astype(np.int64),
             "transitions.indices": self.transitions.indices.astype(np.int32),
             "transitions.data": self.transitions.data.astype(np.float32),
@@ -70,7 +103,12 @@ class Statistics:
         parts = [arrays[f"transitions.{name}"] for name in ("data", "indices", "indptr")]
         transitions = sparse.csr_array(tuple(parts), shape=(len(popularity), len(popularity)))
         transitions.check_format(full_check=True)
-        return cls(popularity, transitions)
+        factors, content_map = arrays["factors"], arrays["content_map"]
+        if factors.ndim != 2 or len(factors) != len(popularity):
+            raise ValueError(f"`factors` must have {len(popularity)} rows, got the shape {factors.shape}.")
+        if content_map.ndim != 2 or content_map.shape[1] != factors.shape[1]:
+            raise ValueError(f"`content_map` must have {factors.shape[1]} columns, got the shape {content_map.shape}.")
+        return cls(popularity, transitions, factors, content_map)
 
 
 def count_popularity(train: Histories, num_rows: int, half_life_days: float | None = None) -> np.ndarray:

@@ -147,6 +147,14 @@ class ItemTable:
             gathered[modality] = values.masked_fill_(~mask.unsqueeze(-1), 0.0), mask
         return gathered
 
+    def features(self) -> np.ndarray:
+        """What content says of each item `(N + 1, C)` float32: vectors, masks and a constant 1; row 0 is 0."""
+        gathered = self.gather(torch.arange(len(self) + 1))
+        parts = [torch.cat([values, mask[:, None].float()], 1) for values, mask in gathered.values()]
+        features = torch.cat([*parts, torch.ones(len(self) + 1, 1)], 1)
+        features[0] = 0
+        return features.cpu().numpy()
+
     def pin(self, device: torch.device | str) -> ItemTable:
         """The same table, whole on `device`: faster where it fits."""
         return ItemTable(

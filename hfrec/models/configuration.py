@@ -10,8 +10,8 @@ from transformers import AutoConfig, GPT2Config, PreTrainedConfig
 if TYPE_CHECKING:
     from hfrec.items.table import ItemTable
 
-MEMORIES = ("transitions", "popularity", "words")
-"""What a model may count: pairs of items, single items, and pairs of texts."""
+MEMORIES = ("transitions", "popularity", "factors", "words")
+"""What a model may count: pairs of items, single items, what whole histories share, and pairs of texts."""
 
 
 @strict
@@ -31,9 +31,12 @@ class RecConfig(PreTrainedConfig):
         event_types: names of event types that are an input; empty for none.
         max_history: newest events of a history that the model reads.
         dropout: of item vectors, inputs and the default backbone.
-        memories: what is counted and added to the scores by a learned gate, of `transitions`, `popularity` and `words`.
+        memories: what is counted and added to the scores by a learned gate, of `transitions`, `popularity`, `factors`
+            and `words`.
         memory_decay: what the item before the newest recalls, as a share of what the newest does, and so on.
         memory_window: newest items of a history that recall.
+        num_factors: numbers that the memory `factors` keeps of an item.
+        factor_decay: as `memory_decay`, for `factors`, which recall by all that the model reads of a history.
         new_item_boost: added to the score of each item without a training event; training chooses it on validation.
         logit_scale: scores are `logit_scale · cos(state, item)`; 0 for plain dot products.
     """
@@ -57,6 +60,8 @@ class RecConfig(PreTrainedConfig):
     memories: list[str] | None = None
     memory_decay: float = 0.7
     memory_window: int = 10
+    num_factors: int = 64
+    factor_decay: float = 0.9
     new_item_boost: float = 0.0
     logit_scale: float = 0.0
     initializer_range: float = 0.02
@@ -108,11 +113,12 @@ class RecConfig(PreTrainedConfig):
         unknown = sorted(set(self.memories or ()) - set(MEMORIES))
         if unknown:
             raise ValueError(f"`memories` must be among {list(MEMORIES)}, got {unknown}.")
-        if not 0 < self.memory_decay <= 1 or self.memory_window < 1:
-            raise ValueError(
-                "`memory_decay` must be above 0 and at most 1, `memory_window` at least 1; "
-                f"got {self.memory_decay} and {self.memory_window}."
-            )
+        for name in ("memory_decay", "factor_decay"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be above 0 and at most 1, got {getattr(self, name)}.")
+        for name in ("memory_window", "num_factors"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if not self.modalities and not self.use_item_ids:
             raise ValueError("A model needs `modalities` or `use_item_ids`: otherwise it knows nothing of an item.")
 

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import sparse
 
+from hfrec.data.factors import largest_vectors
 from hfrec.data.histories import Histories
 from hfrec.data.statistics import count_transitions
 from hfrec.models.baseline import Baseline
-from hfrec.models.matrix_factorization import largest_vectors
 
 
 class Item2Vec(Baseline):

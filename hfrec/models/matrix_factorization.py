@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import svds
 
+from hfrec.data.factors import largest_vectors
 from hfrec.data.histories import Histories
 from hfrec.data.statistics import recency_weights
 from hfrec.models.baseline import Baseline
@@ -83,17 +83,6 @@ class PureSVD(Baseline):
     def _scores(self, histories: Histories) -> np.ndarray:
         factors = self.arrays["item_factors"]
         return self._ties_by_popularity((self._recent(histories) @ factors).astype(np.float32) @ factors.T)
-
-
-def largest_vectors(matrix: sparse.csr_array, num_vectors: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The largest singular values `(F,)` and their left vectors `(rows, F)`; F is `num_vectors`, at most half a side.
-
-    More of a small matrix would be no summary of it, but the matrix again, and rounding would order its items.
-    """
-    smaller = min(matrix.shape)
-    start = np.random.default_rng(seed).standard_normal(smaller)
-    left, values, _ = svds(matrix, k=min(num_vectors, max(1, smaller // 2)), v0=start)
-    return values, np.ascontiguousarray(left)
 
 
 def fold_in(confidence: sparse.csr_array, factors: np.ndarray, regularization: float) -> np.ndarray:

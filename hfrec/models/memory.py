@@ -6,7 +6,8 @@ Counts keep both. The memory's logit of item j after a history is
     gate · log(1 + Σ_s w_s(state) · x_s(history, j)),
 
 a mixture of simple recommenders whose weights the state decides: with nothing else in the model it ranks like
-counting + α·TF-IDF does. The x_s are data, built from training events and texts; only gate and w_s are weights.
+counting + α·TF-IDF does, or like a truncated SVD. The x_s are data, built from training events and texts; only gate
+and w_s are weights.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hfrec.data.factors import ItemFactors
 from hfrec.data.histories import Histories
-from hfrec.data.statistics import pairs_within, recency_weights
+from hfrec.data.statistics import Statistics, pairs_within, recency_weights
 
 COUNTED = ("transitions", "popularity")
 """Sources that are counted of behaviour: a new item has none of it, a training step takes the user's own away."""
@@ -32,7 +34,7 @@ _FULL = 0.02
 """Pairs of which more are known, as a share, are read from a dense matrix."""
 _DENSE_ROWS = 20_000
 """On a GPU a dense matrix is quicker in any case; it is made of at most so many rows."""
-_FIRST = {"transitions": 3.4, "popularity": 0.0, "words": 3.4, NEW: 0.0}
+_FIRST = {"transitions": 3.4, "popularity": 0.0, "factors": 3.4, "words": 3.4, NEW: 0.0}
 """Logarithms of the first weights: one transition stands above the popularity of thirty common items."""
 _PACE = 10.0
 """Gates start far from where they end: their weights move so many times faster than the others do."""
@@ -69,6 +71,53 @@ class Pairs:
 
 
 @dataclass(frozen=True, eq=False)
+class Own:
+    """Whose histories are recalled in training: a count never sees its own label.
+
+    Attributes:
+        events: all training events of each of B users.
+        folds: that of each of them `(B,)`, see `FoldFactors`.
+        owners: whose each of P histories is `(P,)`.
+    """
+
+    events: Histories
+    folds: np.ndarray
+    owners: np.ndarray
+
+
+class Tastes:
+    """What whole histories say through item factors: `T Tᵀ` read from one side.
+
+    Args:
+        expected: h T of P histories `(P, F)`.
+        factors: T `(K, N + 1, F)`, of K folds of the users.
+        folds: that of each history `(P,)`.
+    """
+
+    def __init__(self, expected: np.ndarray, factors: np.ndarray, folds: np.ndarray) -> None:
+        self.expected, self.factors, self.folds = torch.from_numpy(expected), torch.from_numpy(factors), folds
+
+    @classmethod
+    def of(cls, histories: sparse.csr_array, factors: np.ndarray, folds: np.ndarray | None = None) -> Tastes:
+        """Those of `histories` `(P, N + 1)` CSR; without `folds` the first of `factors` `(K, N + 1, F)` are read."""
+        if folds is None:
+            folds = np.zeros(histories.shape[0], np.int64)
+        expected = np.empty((histories.shape[0], factors.shape[2]), np.float32)
+        for fold in np.unique(folds):
+            expected[folds == fold] = histories[folds == fold] @ factors[fold]
+        return cls(expected, factors, folds)
+
+    def towards(self, positions: np.ndarray, rows: Tensor) -> Tensor:
+        """How much `(p, C)` of each of the catalogue's `rows` they expect, at least 0."""
+        amount = torch.empty(len(positions), len(rows), device=rows.device)
+        for fold in np.unique(self.folds[positions]):
+            chosen = torch.from_numpy(np.flatnonzero(self.folds[positions] == fold))
+            expected = self.expected[torch.from_numpy(positions)[chosen]].to(rows.device)
+            amount[chosen.to(rows.device)] = expected @ self.factors[fold].to(rows.device)[rows].T
+        return amount.clamp_(min=0)
+
+
+@dataclass(frozen=True, eq=False)
 class Recall:
     """What P histories recall, before the gates; made dense for some of them at a time.
 
@@ -77,6 +126,7 @@ class Recall:
         pairs: that source.
         known: 1 for items that have counts which are not hidden, else 0 `(N + 1,)`.
         popularity: events of each item `(N + 1,)`, 1 for the mean of the items that have any.
+        tastes: what the whole histories say through item factors.
         own: the user's own part of each `(P, N + 1)` CSR, by source.
     """
 
@@ -84,6 +134,7 @@ class Recall:
     pairs: dict[str, Pairs]
     known: np.ndarray
     popularity: np.ndarray
+    tastes: Tastes | None = None
     own: dict[str, sparse.csr_array] = field(default_factory=dict)
 
     def of(self, source: str, positions: Tensor, rows: Tensor) -> Tensor | None:
@@ -91,6 +142,8 @@ class Recall:
         chosen = positions.cpu().numpy()
         if source == NEW:
             return torch.from_numpy(1 - self.known).to(rows.device)[None, rows]
+        if source == "factors":
+            return None if self.tastes is None else self.tastes.towards(chosen, rows)
         if source == "popularity":
             amount = torch.from_numpy(self.popularity).to(rows.device)[None]
             if source in self.own:
@@ -102,12 +155,10 @@ class Recall:
         if source in self.own:
             own = self.own[source][chosen].tocoo()
             place = tuple(torch.from_numpy(axis).to(rows.device).long() for axis in (own.row, own.col))
-            values = torch.from_numpy(own.data.astype(np.float32)).to(rows.device)
-            amount.index_put_(place, -values, accumulate=True)
-            amount.masked_fill_(amount < _ROUNDING, 0)
-        if source in COUNTED:
-            amount = amount * torch.from_numpy(self.known).to(rows.device)
-        return amount[:, rows]
+            others = amount[place] - torch.from_numpy(own.data.astype(np.float32)).to(rows.device)
+            amount[place] = others.masked_fill_(others < _ROUNDING, 0)
+        amount = amount.index_select(1, rows)
+        return amount.mul_(torch.from_numpy(self.known).to(rows.device)[rows]) if source in COUNTED else amount
 
 
 class Memory(nn.Module):
@@ -117,11 +168,21 @@ class Memory(nn.Module):
         sources: of `MEMORIES`.
         width: D of the states.
         decay, window: the last `window` items of a history recall, the k-th newest by `decay ** k`.
+        factor_decay, factor_window: the same for item factors, which look further back.
     """
 
-    def __init__(self, sources: Sequence[str], width: int, decay: float, window: int) -> None:
+    def __init__(
+        self,
+        sources: Sequence[str],
+        width: int,
+        decay: float,
+        window: int,
+        factor_decay: float = 1.0,
+        factor_window: int | None = None,
+    ) -> None:
         super().__init__()
         self.sources, self.decay, self.window = (*sources, NEW), decay, window
+        self.factor_decay, self.factor_window = factor_decay, factor_window
         self.shares = nn.Linear(width, len(self.sources), bias=False)
         self.levels = nn.Parameter(torch.zeros(len(self.sources)))
         self.gate = nn.Parameter(torch.zeros(()))
@@ -129,22 +190,22 @@ class Memory(nn.Module):
     def recall(
         self,
         histories: Histories,
-        popularity: np.ndarray,
+        statistics: Statistics,
         pairs: dict[str, Pairs],
-        own: Histories | None = None,
-        owners: np.ndarray | None = None,
+        factors: ItemFactors | None = None,
+        own: Own | None = None,
         hidden: np.ndarray | None = None,
     ) -> Recall:
         """What each of P histories recalls.
 
         Args:
-            popularity: events of each item `(N + 1,)`.
+            statistics: what was counted of the catalogue.
             pairs: by source, `transitions` and `words`; one that is not known is left out.
-            own: in training, all training events of each of B users: a count never sees its own label.
-            owners: whose each history is `(P,)`.
+            factors: of all users; in training by fold, the users' own being left out of theirs.
+            own: in training, whose the histories are.
             hidden: rows `(N + 1,)` bool of items whose counts are hidden, as those of a new item are.
         """
-        num_rows = len(popularity)
+        popularity, num_rows = statistics.popularity, statistics.num_rows
         counted = popularity > 0 if hidden is None else (popularity > 0) & ~hidden
         known = counted.astype(np.float32)
         recent = recency_weights(histories, num_rows, self.decay, self.window)
@@ -153,10 +214,14 @@ class Memory(nn.Module):
         recalled = {name: seen if name in COUNTED else recent for name in pairs}
         mean = max(float(popularity.sum()) / max(np.count_nonzero(popularity), 1), 1e-12)
         taken = {}
-        if own is not None and owners is not None:
-            events = sparse.coo_array((np.full(len(own.rows), 1 / mean), (own.owners, own.rows)), (len(own), num_rows))
-            taken = {"popularity": events.tocsr()[owners], "transitions": _own_transitions(seen, own, owners)}
-        return Recall(recalled, pairs, known, (popularity / mean).astype(np.float32), taken)
+        if own is not None:
+            events = recency_weights(own.events, num_rows, decay=1.0, window=None) / mean
+            taken = {"popularity": events[own.owners], "transitions": _own_transitions(seen, own.events, own.owners)}
+        tastes = None
+        if factors is not None and "factors" in self.sources:
+            whole = recency_weights(histories, num_rows, self.factor_decay, self.factor_window)
+            tastes = Tastes.of(whole, factors.where(known), None if own is None else own.folds[own.owners])
+        return Recall(recalled, pairs, known, (popularity / mean).astype(np.float32), tastes, taken)
 
     def forward(self, states: Tensor, recalled: Recall, positions: Tensor, rows: Tensor) -> Tensor:
         """Logits `(p, C)` of catalogue rows `(C,)` after states `(p, D)`, those of the recalled `positions` `(p,)`."""
@@ -166,7 +231,7 @@ class Memory(nn.Module):
         for column, source in enumerate(self.sources):
             amount = recalled.of(source, positions, rows)
             if amount is not None:
-                mixture = mixture + weights[:, column, None] * amount
+                mixture = torch.addcmul(mixture, weights[:, column, None], amount)
         return torch.exp(_PACE * self.gate) * torch.log1p(mixture)
 
 

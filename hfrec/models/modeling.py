@@ -16,6 +16,7 @@ from transformers.utils import ModelOutput
 
 from hfrec.data.catalog import Catalog
 from hfrec.data.collator import IGNORED
+from hfrec.data.factors import ItemFactors
 from hfrec.data.histories import Histories
 from hfrec.data.schema import DataError
 from hfrec.data.statistics import Statistics
@@ -26,7 +27,7 @@ from hfrec.losses import Candidates
 from hfrec.models.artifact import CatalogFiles, read_catalog, save_folder, verified_folder, write_catalog
 from hfrec.models.configuration import RecConfig
 from hfrec.models.item_tower import ItemTower
-from hfrec.models.memory import Memory, Pairs
+from hfrec.models.memory import Memory, Own, Pairs
 from hfrec.models.processing import RecProcessor
 from hfrec.models.topk import TopK, top_rows
 
@@ -73,7 +74,16 @@ class RecModel(PreTrainedModel):
         self.input_dropout = nn.Dropout(config.dropout)
         assert config.memories is not None
         self.memory = (
-            Memory(config.memories, width, config.memory_decay, config.memory_window) if config.memories else None
+            Memory(
+                config.memories,
+                width,
+                config.memory_decay,
+                config.memory_window,
+                config.factor_decay,
+                config.max_history,
+            )
+            if config.memories
+            else None
         )
         self.backbone = AutoModel.from_config(config.backbone_config)
         # Events come in as vectors: the backbone's own word table is never used, and must not wait for gradients.
@@ -82,6 +92,7 @@ class RecModel(PreTrainedModel):
         self.statistics: Statistics | None = None
         self.text_index: TextIndex | None = None
         self._pairs: dict[str, Pairs] = {}
+        self._factors: ItemFactors | None = None
         self.item_encoder: ItemEncoder | None = None
         self.id_table_ids: list[Any] = []
         self._id_rows: Tensor | None = None
@@ -132,6 +143,10 @@ class RecModel(PreTrainedModel):
         self._pairs = {"transitions": Pairs(self.statistics.transitions)}
         if text_index is not None and self.memory is not None and "words" in self.memory.sources:
             self._pairs["words"] = Pairs(text_index.neighbours())
+        if self.statistics.factors.shape[1]:
+            expected = items.features() @ self.statistics.content_map if self.statistics.content_map.size else 0
+            counted = self.statistics.factors[None]
+            self._factors = ItemFactors(counted, np.broadcast_to(np.float32(expected), counted.shape))
         places = {item_id: place for place, item_id in enumerate(self.id_table_ids, start=1)}
         rows = [0, *(places.get(item_id, 0) for item_id in items.catalog.item_ids)]
         self._id_rows = torch.tensor(rows)
@@ -162,6 +177,7 @@ class RecModel(PreTrainedModel):
         labels: Tensor | None = None,
         label_weights: Tensor | None = None,
         own: Tensor | None = None,
+        folds: Tensor | None = None,
         loss: Callable[..., Tensor] | None = None,
         num_items_in_batch: Tensor | int | None = None,
         **kwargs: Any,
@@ -176,6 +192,7 @@ class RecModel(PreTrainedModel):
             labels: catalogue rows that follow each token `(B, L)`, -100 where there is no label.
             label_weights: training weights `(B, L)`.
             own: rows of all training events of each user `(B, U)`, 0 for padding: no count of theirs is seen.
+            folds: that of each user `(B,)`, for the item factors that were fitted without them.
             loss: of `hfrec.losses`.
             num_items_in_batch: labels over all processes and accumulation steps; by default those given here.
         """
@@ -198,7 +215,7 @@ class RecModel(PreTrainedModel):
         candidates = Candidates(
             partial(self.embed_items, hidden=hidden),
             known,
-            self._recalled_in_training(states_of_labels, rows, valid, own, hidden),
+            self._recalled_in_training(states_of_labels, rows, valid, own, folds, hidden),
             torch.from_numpy(self.statistics.popularity).to(known.device)[known],
         )
         total = loss(self._scaled(states_of_labels), labels[valid], weights, candidates)
@@ -222,7 +239,7 @@ class RecModel(PreTrainedModel):
                 rows = torch.from_numpy(rows).to(device)
                 scores = (self._scaled(state) @ self._all_item_vectors()[rows].T).float()
                 if self.memory is not None:
-                    recalled = self.memory.recall(histories, self.statistics.popularity, self._pairs)
+                    recalled = self.memory.recall(histories, self.statistics, self._pairs, self._factors)
                     scores = scores + self.memory(state, recalled, torch.arange(len(histories)), rows)
                 is_new = torch.from_numpy(self.statistics.popularity == 0).to(device)[rows]
                 return scores + self.config.new_item_boost * is_new
@@ -266,25 +283,28 @@ class RecModel(PreTrainedModel):
         return (torch.rand(self.catalog.num_rows) < rate).to(self.device)
 
     def _recalled_in_training(
-        self, states: Tensor, rows: Tensor, valid: Tensor, own: Tensor | None, hidden: Tensor | None
+        self,
+        states: Tensor,
+        rows: Tensor,
+        valid: Tensor,
+        own: Tensor | None,
+        folds: Tensor | None,
+        hidden: Tensor | None,
     ) -> Callable[[Tensor, Tensor], Tensor] | None:
         """The memory's logits for the P `states` `(P, D)` that have a label, by position and candidate."""
         if self.memory is None:
             return None
-        if own is None:
-            raise ValueError("A model with memories is trained on `own`, the training events of each user, got none.")
+        if own is None or folds is None:
+            raise ValueError("A model with memories is trained on `own` and `folds`, the users' events, got none.")
         assert self.statistics is not None
         tokens = _ragged(rows)
         owners = valid.nonzero(as_tuple=True)[0].cpu().numpy()
         stops = (rows > 0).cumsum(1)[valid].cpu().numpy()
-        histories = tokens.spans(owners, np.maximum(stops - self.memory.window, 0), stops)
+        histories = tokens.spans(owners, np.zeros_like(stops), stops)
+        whose = Own(_ragged(own), folds.cpu().numpy(), owners)
+        hidden_rows = None if hidden is None else hidden.cpu().numpy()
         recalled = self.memory.recall(
-            histories,
-            self.statistics.popularity,
-            self._pairs,
-            _ragged(own),
-            owners,
-            None if hidden is None else hidden.cpu().numpy(),
+            histories, self.statistics, self._pairs, self.statistics.fold_factors, whose, hidden_rows
         )
         return lambda positions, candidates: self.memory(states[positions], recalled, positions, candidates)
 

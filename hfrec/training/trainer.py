@@ -74,7 +74,10 @@ class RecTrainer(Trainer):
         model.grow_item_ids(catalog.ids(np.unique(train.rows)))
         texts = catalog.texts()
         words = TextIndex.fit(texts) if "words" in model.config.memories and any(texts) else None
-        model.attach(items, Statistics.count(train, catalog.num_rows), words)
+        num_factors = model.config.num_factors if "factors" in model.config.memories else 0
+        content = items.features() if items.modalities else None
+        counts = Statistics.count(train, catalog.num_rows, num_factors=num_factors, content=content)
+        model.attach(items, counts, words)
         windows = HistoryWindows(train, model.config.max_history)
         stops = [Patience(args.patience)] if args.patience and args.load_best_model_at_end else []
         super().__init__(

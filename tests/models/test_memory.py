@@ -9,9 +9,10 @@ import pytest
 import torch
 from scipy import sparse
 
+from hfrec.data.factors import FOLDS, ItemFactors
 from hfrec.data.histories import Histories
 from hfrec.data.statistics import Statistics
-from hfrec.models.memory import Memory, Pairs, Recall
+from hfrec.models.memory import Memory, Own, Pairs, Recall
 
 NUM_ROWS = 8
 
@@ -23,7 +24,12 @@ def memory(*sources: str) -> Memory:
 
 def recall(memory: Memory, histories: Histories, statistics: Statistics, words: Any = None, **own: Any) -> Recall:
     pairs = {"transitions": Pairs(statistics.transitions)} | ({} if words is None else {"words": Pairs(words)})
-    return memory.recall(histories, statistics.popularity, pairs, **own)
+    return memory.recall(histories, statistics, pairs, **own)
+
+
+def whose(events: Histories, *owners: int) -> Own:
+    """Users in the order of `events`, whose each history is."""
+    return Own(events, np.arange(len(events)) % FOLDS, np.array(owners))
 
 
 def amounts(recalled: Recall, source: str, num: int) -> np.ndarray:
@@ -47,7 +53,7 @@ def test_a_pair_that_occurs_once_has_a_zero_logit_in_training(train: Histories) 
     statistics = Statistics.count(train, NUM_ROWS)
     counted = memory("transitions")
     prefix = Histories.from_rows([[4]])
-    own = recall(counted, prefix, statistics, own=train.take([2]), owners=np.array([0]))
+    own = recall(counted, prefix, statistics, own=whose(train.take([2]), 0))
     assert logits(counted, own, 1)[0, 5] == 0
     assert logits(counted, own, 1)[0, 6] > 0
     assert logits(counted, recall(counted, prefix, statistics), 1)[0, 5] > 0
@@ -60,7 +66,7 @@ def test_own_counts_taken_away_are_counts_over_the_other_users() -> None:
     statistics = Statistics.count(train, NUM_ROWS)
     owners = np.array([2, 0, 2])
     histories = train.spans(owners, np.zeros(3, np.int64), np.array([3, 9, 6]))
-    own = recall(counted, histories, statistics, own=train, owners=owners)
+    own = recall(counted, histories, statistics, own=whose(train, *owners))
     mean = statistics.popularity[1:].mean()
     for position, owner in enumerate(owners):
         others = Statistics.count(train.take([user for user in range(4) if user != owner]), NUM_ROWS)
@@ -112,7 +118,7 @@ def test_without_counts_all_items_are_alike() -> None:
 def test_some_positions_and_rows_are_a_part_of_all(train: Histories) -> None:
     statistics = Statistics.count(train, NUM_ROWS)
     counted = memory("transitions", "popularity")
-    recalled = recall(counted, train, statistics, own=train, owners=np.arange(5))
+    recalled = recall(counted, train, statistics, own=whose(train, *range(5)))
     states = torch.randn(5, 4)
     with torch.no_grad():
         whole = counted(states, recalled, torch.arange(5), torch.arange(NUM_ROWS))
@@ -126,7 +132,7 @@ def test_a_dense_matrix_recalls_what_a_sparse_one_does(monkeypatch: pytest.Monke
     found = []
     for full in (0.0, 2.0):
         monkeypatch.setattr("hfrec.models.memory._FULL", full)
-        own = recall(counted, train, statistics, own=train, owners=np.arange(5)[::-1].copy())
+        own = recall(counted, train, statistics, own=whose(train, 4, 3, 2, 1, 0))
         found.append(amounts(own, "transitions", 5))
     assert found[0].any()
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
@@ -139,3 +145,35 @@ def test_gates_learn(train: Histories) -> None:
     counted(states, recalled, torch.arange(5), torch.arange(NUM_ROWS)).sum().backward()
     for weight in (*counted.parameters(), states):
         assert weight.grad is not None and bool((weight.grad != 0).any())
+
+
+def test_factors_recall_what_the_users_of_a_history_choose_else() -> None:
+    """Items 1 to 3 go together, and 4 to 6: never one right after the other, so that transitions know nothing."""
+    factors = np.zeros((1, NUM_ROWS, 2), np.float32)
+    factors[0, 1:4, 0] = factors[0, 4:7, 1] = 0.5
+    counted = memory("factors")
+    known = Statistics.of(np.ones(NUM_ROWS, np.float32), Statistics.empty(NUM_ROWS).transitions)
+    recalled = recall(counted, Histories.from_rows([[1, 2], [5]]), known, factors=ItemFactors(factors, factors * 0))
+    np.testing.assert_allclose(amounts(recalled, "factors", 2)[:, [3, 6]], [[0.5, 0], [0, 0.25]])
+
+
+def test_in_training_a_history_reads_the_factors_of_its_own_fold() -> None:
+    factors = np.zeros((FOLDS, NUM_ROWS, 1), np.float32)
+    factors[:, 1:, 0] = np.sqrt(np.arange(1, FOLDS + 1))[:, None]
+    counted = memory("factors")
+    train = Histories.from_rows([[1]] * 7)
+    known = Statistics.count(train, NUM_ROWS)
+    own = whose(train, 6, 0, 3)
+    recalled = recall(counted, train.take(own.owners), known, factors=ItemFactors(factors, factors), own=own)
+    np.testing.assert_allclose(amounts(recalled, "factors", 3)[:, 2], [2, 1, 4], rtol=1e-6)
+
+
+def test_of_a_hidden_item_only_what_its_content_lets_expect_is_read() -> None:
+    counted, expected = np.ones((1, NUM_ROWS, 1), np.float32), np.full((1, NUM_ROWS, 1), 3, np.float32)
+    hidden = np.arange(NUM_ROWS) == 2
+    known = Statistics.of(np.ones(NUM_ROWS, np.float32), Statistics.empty(NUM_ROWS).transitions)
+    one = memory("factors")
+    recalled = recall(
+        one, Histories.from_rows([[1], [2]]), known, factors=ItemFactors(counted, expected), hidden=hidden
+    )
+    np.testing.assert_array_equal(amounts(recalled, "factors", 2)[:, [1, 2]], [[1, 3], [3, 9]])
