@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from hfrec.data.histories import Histories
+from hfrec.data.schema import DataError
 
 if TYPE_CHECKING:
     from hfrec.data.catalog import Catalog
@@ -25,15 +26,44 @@ class Statistics:
     Attributes:
         popularity: number of events `(N + 1,)` of each item, float32; with a half-life, aged.
         transitions: `(N + 1, N + 1)` CSR; entry (i, j) grows by 1/d each time j follows i at distance d ≤ `window`.
+        until: when the newest event that was counted happened, seconds UTC; `None` where nobody knows.
     """
 
     popularity: np.ndarray
     transitions: sparse.csr_array
+    until: float | None = None
 
     @classmethod
     def count(cls, train: Histories, num_rows: int, window: int = TRANSITION_WINDOW) -> Statistics:
         """Count once over `train`."""
-        return cls(count_popularity(train, num_rows), count_transitions(train, num_rows, window))
+        return cls(count_popularity(train, num_rows), count_transitions(train, num_rows, window), train.newest_time)
+
+    def counted_on(self, train: Histories) -> Statistics:
+        """These counts, and those of the events of `train` that are later than `until`: what `count` gives for all of
+        `train`, where these counts are of all its earlier events.
+
+        Raises:
+            DataError: `train` has no times, or nobody knows until when was counted.
+        """
+        later = self.is_later(train)
+        popularity = self.popularity + np.bincount(train.rows[later], minlength=self.num_rows).astype(np.float32)
+        transitions = (self.transitions + count_transitions(train, self.num_rows, later=later)).tocsr()
+        return Statistics(popularity, transitions, train.newest_time if later.any() else self.until)
+
+    def is_later(self, train: Histories) -> np.ndarray:
+        """Which events of `train` `(E,)` are later than those that were counted.
+
+        Raises:
+            DataError: `train` has no times, or nobody knows until when was counted.
+        """
+        if self.until is None or train.times is None:
+            whose = "counts" if self.until is None else "histories"
+            raise DataError(
+                f"Counts go on from a moment on, and these {whose} do not say when their events happened. Train anew, "
+                "from a log with a `timestamp`."
+            )
+        later: np.ndarray = train.times > self.until
+        return later
 
     @classmethod
     def empty(cls, num_rows: int) -> Statistics:
@@ -52,11 +82,12 @@ class Statistics:
             (np.ones(len(chosen), np.float32), (chosen, sources[chosen])), shape=(len(sources), self.num_rows)
         )
         popularity = np.where(sources > 0, self.popularity[sources], 0).astype(np.float32)
-        return Statistics(popularity, (moved @ self.transitions @ moved.T).tocsr())
+        return Statistics(popularity, (moved @ self.transitions @ moved.T).tocsr(), self.until)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Flat named arrays, as they are saved."""
-        return {
+        until = {} if self.until is None else {"until": np.array([self.until])}
+        return until | {
             "popularity": self.popularity,
             "transitions.indptr": self.transitions.indptr.astype(np.int64),
             "transitions.indices": self.transitions.indices.astype(np.int32),
@@ -70,7 +101,7 @@ class Statistics:
         parts = [arrays[f"transitions.{name}"] for name in ("data", "indices", "indptr")]
         transitions = sparse.csr_array(tuple(parts), shape=(len(popularity), len(popularity)))
         transitions.check_format(full_check=True)
-        return cls(popularity, transitions)
+        return cls(popularity, transitions, float(arrays["until"][0]) if "until" in arrays else None)
 
 
 def count_popularity(train: Histories, num_rows: int, half_life_days: float | None = None) -> np.ndarray:
@@ -85,22 +116,27 @@ def count_popularity(train: Histories, num_rows: int, half_life_days: float | No
     return np.bincount(train.rows, 0.5 ** (age_days / half_life_days), minlength=num_rows).astype(np.float32)
 
 
-def count_transitions(train: Histories, num_rows: int, window: int = TRANSITION_WINDOW) -> sparse.csr_array:
-    """Σ 1/d over all pairs i before j at distance d ≤ `window` within one history, `(num_rows, num_rows)` CSR."""
-    _, before, after, weights = pairs_within(train, window)
+def count_transitions(
+    train: Histories, num_rows: int, window: int = TRANSITION_WINDOW, later: np.ndarray | None = None
+) -> sparse.csr_array:
+    """Σ 1/d over all pairs i before j at distance d ≤ `window` within one history, `(num_rows, num_rows)` CSR; with
+    `later` `(E,)` bool, over those whose j it marks."""
+    _, before, after, weights = pairs_within(train, window, later)
     counts = sparse.coo_array((weights, (before, after)), shape=(num_rows, num_rows)).tocsr()
     counts.sum_duplicates()
     return counts.astype(np.float32)
 
 
 def pairs_within(
-    histories: Histories, window: int = TRANSITION_WINDOW
+    histories: Histories, window: int = TRANSITION_WINDOW, later: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs of events at distance d ≤ `window`: index of their history, the earlier row, the later one, 1/d."""
+    """All pairs of events at distance d ≤ `window`: index of their history, the earlier row, the later one, 1/d; with
+    `later` `(E,)` bool, those whose later event it marks."""
     owners, rows = histories.owners, histories.rows
     found = []
     for distance in range(1, window + 1):
-        first = np.flatnonzero(owners[:-distance] == owners[distance:])
+        paired = owners[:-distance] == owners[distance:]
+        first = np.flatnonzero(paired if later is None else paired & later[distance:])
         found.append((owners[first], rows[first], rows[first + distance], np.full(len(first), 1.0 / distance)))
     owner, before, after, weight = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return owner, before, after, weight
