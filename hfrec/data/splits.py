@@ -45,9 +45,13 @@ class Splits:
     def __repr__(self) -> str:
         return f"Splits({self.protocol}: {', '.join(f'{key} {value}' for key, value in self.report.items())})"
 
+    def part(self, name: Literal["train", "validation", "test"]) -> pl.DataFrame:
+        """The events of a part, as they came."""
+        return self.events.filter(pl.col(_PART) == name).drop(_PART)
+
     def train_histories(self, catalog: Catalog) -> Histories:
         """The training events, one history a user."""
-        return Histories.from_interactions(self.events.filter(pl.col(_PART) == TRAIN), catalog)
+        return Histories.from_interactions(self.part("train"), catalog)
 
     def targets(
         self,

@@ -22,7 +22,7 @@ from hfrec.evaluation.evaluator import Evaluation, evaluate, format_table
 from hfrec.evaluation.slices import part_slices
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
-from hfrec.model_card import CURVE_FILE, render_card
+from hfrec.model_card import CURVE_FILE, judged_part, render_card
 from hfrec.models import RecConfig, RecModel
 from hfrec.models.artifact import load_recommender, write_documents
 from hfrec.training.arguments import RecTrainingArguments
@@ -34,6 +34,7 @@ from hfrec.training.refitting import REFIT_FOLDER, refit
 from hfrec.training.trainer import RecTrainer
 
 if TYPE_CHECKING:
+    import polars as pl
     from jsonargparse import ArgumentParser
 
 _SPLITS = {"leave_last": split_leave_last, "by_time": split_by_time, "cold_items": split_cold_items}
@@ -175,11 +176,21 @@ def publish(results: dict[str, Any], arguments: RecTrainingArguments) -> None:
 
 def load_data(data: DataConfig) -> tuple[Catalog, Splits]:
     """The catalogue and the cut log that the `data` section names."""
+    catalog = load_items(data)
+    return catalog, _SPLITS[data.split](load_events(data, catalog))
+
+
+def load_items(data: DataConfig) -> Catalog:
+    """The items table that the `data` section names."""
     images = data.images
     if images is not None and ("/" in images or "$" in images):
         images = str(expand_path(images))
-    catalog = Catalog.from_file(data.items, images=images, text_columns=data.text_columns, columns=data.item_columns)
-    events = load_interactions(
+    return Catalog.from_file(data.items, images=images, text_columns=data.text_columns, columns=data.item_columns)
+
+
+def load_events(data: DataConfig, catalog: Catalog) -> pl.DataFrame:
+    """The log that the `data` section names, of items of `catalog`."""
+    return load_interactions(
         data.interactions,
         columns=data.interaction_columns,
         catalog=catalog,
@@ -189,7 +200,6 @@ def load_data(data: DataConfig) -> tuple[Catalog, Splits]:
         user_core=data.user_core,
         item_core=data.item_core,
     )
-    return catalog, _SPLITS[data.split](events)
 
 
 def make_encoder(data: DataConfig) -> ItemEncoder | None:
@@ -263,7 +273,7 @@ def evaluate_folder(config: Any, folder: str | Path) -> dict[str, Any]:
 
 def summary(results: dict[str, Any], folder: str | Path) -> str:
     """The table of a run, what it says, and where its files are."""
-    table = format_table({"hfrec": results["test"], **results["baselines"]})
+    table = format_table({"hfrec": results[judged_part(results)], **results["baselines"]})
     lines = [f"\n{results['dataset']}, {results['split']}, {results['candidates']} candidates\n", table]
     for name, slices in results["intervals"].items():
         said = [
@@ -284,8 +294,10 @@ def discard_checkpoints(arguments: RecTrainingArguments) -> None:
         (output / REFIT_FOLDER).rmdir()
 
 
-def described(data: DataConfig, splits: Splits, judged: dict[str, Evaluation]) -> dict[str, Any]:
-    """What `results.json` says of the data and of every figure; the first of `judged` is `hfrec`."""
+def described(
+    data: DataConfig, splits: Splits, judged: dict[str, Evaluation], part: Literal["test", "validation"] = "test"
+) -> dict[str, Any]:
+    """What `results.json` says of the data, and of `hfrec` and what it is held against on `part`."""
     ours = judged["hfrec"]
     intervals: dict[str, Any] = {}
     for name, other in judged.items():
@@ -300,7 +312,7 @@ def described(data: DataConfig, splits: Splits, judged: dict[str, Evaluation]) -
         "split": splits.protocol,
         "protocol": splits.report,
         "candidates": len(ours.candidates),
-        "test": ours.metrics(),
+        part: ours.metrics(),
         "baselines": {name: other.metrics() for name, other in judged.items() if name != "hfrec"},
         "intervals": intervals,
     }
@@ -318,7 +330,7 @@ def model_facts(trainer: RecTrainer) -> dict[str, Any]:
         "languages": sorted({language for language in trainer.model.catalog.languages() if language}),
         "loss": repr(trainer.loss),
         "seed": trainer.args.seed,
-        "epochs": trainer.state.epoch,
+        "epochs": trainer.state.epoch or 0.0,
     }
 
 
