@@ -112,8 +112,8 @@ def _with_seconds(events: pl.DataFrame) -> pl.DataFrame:
         if len(bad):
             row = int(bad[0])
             raise DataError(
-                f"`{TIMESTAMP}` must be seconds (a finite number) or a datetime (ISO 8601 where written out); {len(bad)} of {len(times)} are not, "
-                f"the first in row {row}: {times[row]!r}."
+                f"`{TIMESTAMP}` must be seconds (a finite number) or a datetime (ISO 8601 where written out); "
+                f"{len(bad)} of {len(times)} are not, the first in row {row}: {times[row]!r}."
             )
     if seconds.null_count():
         raise DataError(f"`{TIMESTAMP}` must not be null; {seconds.null_count()} of {len(times)} are.")

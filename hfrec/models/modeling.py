@@ -76,8 +76,7 @@ class RecModel(PreTrainedModel):
             Memory(config.memories, width, config.memory_decay, config.memory_window) if config.memories else None
         )
         self.backbone = AutoModel.from_config(config.backbone_config)
-        # Events come in as vectors: the backbone's own word table is never used, and must not wait for gradients.
-        self.backbone.get_input_embeddings().requires_grad_(False)
+        self._freeze_word_table()
         self.items: ItemTable | None = None
         self.statistics: Statistics | None = None
         self.text_index: TextIndex | None = None
@@ -87,6 +86,10 @@ class RecModel(PreTrainedModel):
         self._id_rows: Tensor | None = None
         self._item_vectors: tuple[Any, Tensor] | None = None
         self.post_init()
+
+    def _freeze_word_table(self) -> None:
+        # Events come in as vectors: the backbone's own word table is never used, and must not wait for gradients.
+        self.backbone.get_input_embeddings().requires_grad_(False)
 
     @property
     def model_type(self) -> str:
@@ -347,6 +350,7 @@ class RecModel(PreTrainedModel):
         folder = verified_folder(name, revision=kwargs.get("revision"), token=kwargs.get("token"))
         loaded = super().from_pretrained(str(folder), *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model._freeze_word_table()  # Loading makes every weight anew.
         model.id_table_ids = list(RecProcessor.from_pretrained(str(folder)).item_ids)
         if len(model.id_table_ids) != model.config.num_item_ids:
             raise DataError(

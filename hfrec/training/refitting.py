@@ -11,11 +11,8 @@ from transformers import TrainerCallback, set_seed
 
 from hfrec.data.splits import Splits
 from hfrec.training.arguments import RecTrainingArguments
-from hfrec.training.checkpoints import newest_checkpoint
+from hfrec.training.checkpoints import REFIT_FOLDER, newest_checkpoint
 from hfrec.training.trainer import RecTrainer
-
-REFIT_FOLDER = "refit"
-"""Where in `output_dir` its checkpoints are."""
 
 Build = Callable[[RecTrainingArguments, Splits, Sequence[TrainerCallback]], RecTrainer]
 """Makes a trainer of a model that has learned nothing of the log yet."""

@@ -27,10 +27,10 @@ from hfrec.models import RecConfig, RecModel
 from hfrec.models.artifact import load_recommender, write_documents
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.baselines import choices_of, fit_baselines
-from hfrec.training.checkpoints import checkpoints, discard, resume_point
+from hfrec.training.checkpoints import REFIT_FOLDER, checkpoints, discard, resume_point
 from hfrec.training.cost import Cost
 from hfrec.training.curve import draw_curve, training_curve
-from hfrec.training.refitting import REFIT_FOLDER, refit
+from hfrec.training.refitting import refit
 from hfrec.training.trainer import RecTrainer
 
 if TYPE_CHECKING:

@@ -82,6 +82,15 @@ def test_every_event_is_a_label_once() -> None:
     assert collate(list(range(len(windows))))["rows"].shape[1] <= 6
 
 
+def test_a_loaded_model_learns_what_a_fresh_one_learns(trained_folder: Path) -> None:
+    loaded = hfrec.RecModel.from_pretrained(trained_folder)
+    learned = [
+        {name for name, weight in one.named_parameters() if weight.requires_grad}
+        for one in (loaded, hfrec.RecModel(loaded.config))
+    ]
+    assert learned[0] == learned[1] and "backbone.wte.weight" not in learned[0], "DDP waits for every gradient"
+
+
 def test_what_cannot_work_is_named(shop_items: ItemTable, train: Histories) -> None:
     with pytest.raises(DataError, match="has no catalogue"):
         hfrec.RecModel(hfrec.RecConfig.for_items(shop_items, hidden_size=32)).score(train.take([0]))

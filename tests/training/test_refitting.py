@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback, set_seed
 
 import hfrec
+from hfrec.data.schema import DataError
 from hfrec.data.splits import Splits
 from hfrec.data.synthetic import Shop
 from hfrec.items.table import ItemTable
-from hfrec.training.checkpoints import checkpoints, discard
-from hfrec.training.refitting import REFIT_FOLDER, chosen_epochs, refit
+from hfrec.training.checkpoints import REFIT_FOLDER, checkpoints, discard
+from hfrec.training.refitting import chosen_epochs, refit
 from hfrec.training.run import build_parser, evaluate_folder, load_data, run_training
 
 EPOCHS = 4
@@ -111,6 +112,11 @@ def test_a_run_judges_and_saves_what_was_refitted_and_goes_on_where_it_was_kille
         assert [again[name] for name in ("test", "baselines", "chosen", "curve")] == [
             results[name] for name in ("test", "baselines", "chosen", "curve")
         ]
+
+    learned_too_much = checkpoints(out / REFIT_FOLDER)[-1]
+    flag = f"--training.resume_from_checkpoint={learned_too_much}"
+    with pytest.raises(DataError, match="is of a refit, and nothing can be chosen on validation from there"):
+        run_training(build_parser().parse_args(["--config", str(config_file), flag]))
 
     resumed.training.keep_checkpoints = False
     run_training(resumed)

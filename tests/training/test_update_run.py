@@ -21,8 +21,7 @@ from hfrec.data.statistics import Statistics
 from hfrec.data.synthetic import Shop
 from hfrec.items.table import ItemTable
 from hfrec.models.artifact import load_recommender, verified_folder
-from hfrec.training.checkpoints import checkpoints, discard
-from hfrec.training.refitting import REFIT_FOLDER
+from hfrec.training.checkpoints import REFIT_FOLDER, checkpoints, discard
 from hfrec.training.run import DataConfig, load_items
 from hfrec.training.update_run import (
     AS_IT_WAS,
@@ -196,7 +195,9 @@ def test_a_folder_that_cannot_go_on_is_named(
 def test_items_and_encoders_that_do_not_fit_are_named(config: Path, trained_folder: Path, tmp_path: Path) -> None:
     items = pl.read_parquet(tmp_path / "items.parquet")
     items.filter(pl.col("item_id") != NEW).write_parquet(tmp_path / "old.parquet")
-    with pytest.raises(DataError, match=rf"{FOLLOWERS} interactions are with items that the catalogue lacks: \['{NEW}'\]"):
+    with pytest.raises(
+        DataError, match=rf"{FOLLOWERS} interactions are with items that the catalogue lacks: \['{NEW}'\]"
+    ):
         run_update(parsed(config, data__items=tmp_path / "old.parquet"))
     encoders = load_recommender(trained_folder).item_encoder.names
     with pytest.raises(DataError, match=r"catalogue encoded by another encoder: .* differs"):
