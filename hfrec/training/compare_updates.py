@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import polars as pl
 from transformers import set_seed
@@ -59,12 +59,23 @@ _OF_ITEMS = (
 """Fields of the `data` section that an update reads again; the log it gets is filtered already."""
 
 
+class GoingOn(TypedDict, total=False):
+    """What an update may set differently in `training`."""
+
+    learning_rate: float
+    num_train_epochs: float
+    per_device_train_batch_size: int
+    warmup_steps: float
+    patience: int
+    new_item_cost: float
+
+
 def build_updates_parser() -> ArgumentParser:
     """A run's parser, `update`, `since`, `days`, and `going_on`: what an update sets differently in `training`."""
     parser = build_parser()
     parser.prog, parser.description = "compare_updates.py", "Judge an update on the week after it."
     parser.add_class_arguments(UpdateConfig, "update", skip={"model"})
-    parser.add_argument("--going_on", type=dict[str, Any], default={}, help="over `training`, in the update")
+    parser.add_argument("--going_on", type=GoingOn, default={}, help="over `training`, in the update")
     parser.add_argument("--since", type=str, required=True, help="the day on which the new events start, in UTC")
     parser.add_argument("--days", type=float, default=7.0, help="days of new events, and days that are judged on")
     return parser
