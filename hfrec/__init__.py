@@ -34,6 +34,7 @@ _EXPORTS = {
     "TextNeighbours": "hfrec.models.neighbours",
     "VectorNeighbours": "hfrec.models.neighbours",
     "compare_losses": "hfrec.training.compare",
+    "compare_updates": "hfrec.training.compare_updates",
     "evaluate": "hfrec.evaluation.evaluator",
     "load_interactions": "hfrec.data.interactions",
     "losses_table": "hfrec.training.compare",
@@ -41,10 +42,13 @@ _EXPORTS = {
     "make_shop": "hfrec.data.synthetic",
     "run_baselines": "hfrec.training.baseline_run",
     "run_training": "hfrec.training.run",
+    "run_update": "hfrec.training.update_run",
     "split_by_time": "hfrec.data.splits",
     "split_cold_items": "hfrec.data.splits",
     "split_leave_last": "hfrec.data.splits",
+    "split_new_events": "hfrec.data.splits",
     "train_clip": "hfrec.training.contrastive",
+    "updates_table": "hfrec.training.compare_updates",
 }
 
 __all__ = sorted([*_EXPORTS, "losses"])

@@ -129,6 +129,20 @@ def build_losses_parser() -> ArgumentParser:
     return build_losses_parser()
 
 
+def build_update_parser() -> ArgumentParser:
+    """The parser of `train/update.py`."""
+    from hfrec.training.update_run import build_update_parser
+
+    return build_update_parser()
+
+
+def build_updates_parser() -> ArgumentParser:
+    """The parser of `train/compare_updates.py`."""
+    from hfrec.training.compare_updates import build_updates_parser
+
+    return build_updates_parser()
+
+
 def build_shop_parser() -> ArgumentParser:
     """The parser of `train/make_shop.py`."""
     parser = _config_parser("make_shop.py", "Write the synthetic shop.")

@@ -8,21 +8,27 @@ CURVE_FILE = "training_curve.png"
 SLICES = ("all", "warm", "cold", "rare", "new_user")
 
 
+def judged_part(results: dict[str, Any]) -> str:
+    """The part of the data that the figures of a run are of: an update has no test part."""
+    return "test" if "test" in results else "validation"
+
+
 def render_card(results: dict[str, Any]) -> str:
     """The card of a run as Markdown with metadata, from what `results.json` holds."""
     from huggingface_hub import EvalResult, ModelCardData
 
+    part = judged_part(results)
     evaluations = [
         EvalResult(
             task_type="recommendation",
             dataset_type=results["dataset"],
             dataset_name=f"{results['dataset']} ({slice})",
             dataset_config=slice,
-            dataset_split="test",
+            dataset_split=part,
             metric_type=metric,
             metric_value=figures[metric],
         )
-        for slice, figures in results["test"].items()
+        for slice, figures in results[part].items()
         for metric in ("ndcg@10", "hr@10")
     ]
     model = results["model"]
@@ -34,8 +40,8 @@ def render_card(results: dict[str, Any]) -> str:
         model_name=f"hfrec on {results['dataset']}",
         eval_results=evaluations,
     )
-    rows = {"hfrec": results["test"], **results["baselines"]}
-    slices = [slice for slice in SLICES if slice in results["test"]]
+    rows = {"hfrec": results[part], **results["baselines"]}
+    slices = [slice for slice in SLICES if slice in results[part]]
     head = f"| HR@10 / NDCG@10 | {' | '.join(slices)} |\n|---|{'---|' * len(slices)}\n"
     table = head + "\n".join(
         f"| {name} | " + " | ".join(f"{of[s]['hr@10']:.4f} / {of[s]['ndcg@10']:.4f}" for s in slices) + " |"
@@ -52,6 +58,7 @@ def render_card(results: dict[str, Any]) -> str:
         f"* {what}: {', '.join(f'{name} {value}' for name, value in of.items())}" for what, of in costs.items() if of
     )
     boost = results.get("chosen", {}).get("new_item_boost", 0.0)
+    update = f"* {results['update']['said']}\n" if "update" in results else ""
     return f"""---
 {data.to_yaml()}
 ---
@@ -79,7 +86,7 @@ recommender.recommend([recommender.catalog.item_ids[0]], k=10)
 ## How it was made
 
 * loss: `{model["loss"]}`, seed {model["seed"]}, {model["epochs"]} epochs; new items are boosted by {boost:g}
-{cost}
+{update}{cost}
 {curve}"""
 
 
@@ -89,7 +96,7 @@ def _who_is_better(results: dict[str, Any], slices: list[str]) -> str:
         slice: [
             name
             for name, of in results["baselines"].items()
-            if of[slice]["ndcg@10"] > results["test"][slice]["ndcg@10"]
+            if of[slice]["ndcg@10"] > results[judged_part(results)][slice]["ndcg@10"]
         ]
         for slice in slices
     }

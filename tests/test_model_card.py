@@ -72,6 +72,16 @@ def test_a_baseline_that_is_better_is_named() -> None:
     assert "it is surpassed on `cold` by popularity." in text and "boosted by 1.5" in text
 
 
+def test_an_update_has_a_validation_part_and_says_what_was_new() -> None:
+    results = copy.deepcopy(RESULTS)
+    results["validation"] = results.pop("test")
+    results["update"] = {"said": "goes on from runs/shop: 9 new events"}
+    card = ModelCard(render_card(results))
+    assert {one.dataset_split for one in card.data.eval_results} == {"validation"}
+    assert "* goes on from runs/shop: 9 new events\n" in card.text
+    assert "| hfrec | 0.2500 / 0.1250 | 0.0000 / 0.0000 |" in card.text
+
+
 def test_the_same_results_give_the_same_card() -> None:
     assert render_card(RESULTS) == render_card(copy.deepcopy(RESULTS))
     with pytest.raises(KeyError, match="baselines"):

@@ -28,21 +28,27 @@ class HistoryWindows:
     A window shows the model at most `max_history` events and the start token. A window in the middle of a long
     history repeats `overlap` events of the one before it as context, without labels.
 
+    Args:
+        firsts: for each history `(B,)` its first event that is a label, from 0; those before it are context. By default
+            every event is a label.
+
     Attributes:
         histories: the histories that are cut.
         owners, starts, stops: `(W,)`, the events `starts … stops - 1` of history `owners` are in the window.
         first_labels: `(W,)`, the first event of the window that is a label.
     """
 
-    def __init__(self, histories: Histories, max_history: int, overlap: int | None = None) -> None:
+    def __init__(
+        self, histories: Histories, max_history: int, overlap: int | None = None, firsts: np.ndarray | None = None
+    ) -> None:
         overlap = max_history // 2 if overlap is None else overlap
         if not 0 <= overlap < max_history:
             raise ValueError(f"`overlap` must be at least 0 and below `max_history` ({max_history}), got {overlap}.")
         self.histories = histories
         longest = max_history + 1
         owners, starts, stops, first_labels = [], [], [], []
-        for owner, length in enumerate(histories.lengths.tolist()):
-            labelled = 0
+        begins = np.zeros(len(histories), np.int64) if firsts is None else firsts
+        for owner, (length, labelled) in enumerate(zip(histories.lengths.tolist(), begins.tolist(), strict=True)):
             while labelled < length:
                 start = 0 if labelled == 0 else max(labelled - overlap - 1, 0)
                 stop = min(start + longest, length)

@@ -9,6 +9,7 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from hfrec.data.histories import Histories
+from hfrec.data.schema import DataError
 
 FOLDS = 5
 """Training reads factors that were fitted without a fifth of the users, the one at hand among them."""
@@ -24,7 +25,7 @@ class ItemFactors:
     """Item factors as K groups of users tell them, and as the items' content alone lets one expect them.
 
     Attributes:
-        counted: `(K, N + 1, F)` float32.
+        counted: `(K, N + 1, F)` float32; 0 for items without events.
         expected: the same of an item whose events are not known; for one that has events, told by the others' content.
     """
 
@@ -32,8 +33,67 @@ class ItemFactors:
     expected: np.ndarray
 
     def where(self, known: np.ndarray) -> np.ndarray:
-        """`(K, N + 1, F)`: counted for the rows that are `known` `(N + 1,)`, else expected."""
-        return np.where(known[:, None] > 0, self.counted, self.expected)
+        """`(K, N + 1, F)`: counted for the rows that are `known` `(N + 1,)` and have factors, else expected."""
+        return np.where((known > 0)[:, None] & self.counted.any(2, keepdims=True), self.counted, self.expected)
+
+
+@dataclass(frozen=True, eq=False)
+class Factorization:
+    """What histories as a whole say of items with events, and with their content of items without.
+
+    Attributes:
+        factors: `(N + 1, F)` float32, see `fit_factors`.
+        content_map: `(C, F)` float32, what C numbers on a new item's content tell of its factors, see `fit_content`.
+        folds: the factors that training reads, by fold of the users; they are not saved.
+    """
+
+    factors: np.ndarray
+    content_map: np.ndarray
+    folds: ItemFactors | None = None
+
+    @classmethod
+    def fit(cls, train: Histories, num_rows: int, num_factors: int, content: np.ndarray | None = None) -> Factorization:
+        """Factors of all users, and of all but each fold of them.
+
+        Args:
+            content: what is known of each item beside its events `(N + 1, C)`.
+        """
+        factors = fit_factors(train, num_rows, num_factors)
+        content_map, _ = fit_content(factors, np.bincount(train.rows, minlength=num_rows), content)
+        return cls(factors, content_map, fold_factors(train, num_rows, num_factors, content))
+
+    def of(self, content: np.ndarray | None) -> ItemFactors:
+        """The factors `(1, N + 1, F)` of items whose content is `(N + 1, C)`, new ones among them (0 without it).
+
+        Raises:
+            DataError: the content is not that which the map was fitted to.
+        """
+        if content is None or not len(self.content_map):
+            return ItemFactors(self.factors[None], np.zeros_like(self.factors)[None])
+        if len(self.content_map) != content.shape[1]:
+            raise DataError(
+                f"Item factors were fitted to content of {len(self.content_map)} numbers an item, the catalogue has "
+                f"{content.shape[1]}: its vectors are of other encoders. Train anew, or attach the model's own."
+            )
+        return ItemFactors(self.factors[None], (content @ self.content_map)[None])
+
+    def moved(self, moved: sparse.csr_array) -> Factorization:
+        """For another catalogue, whose rows `moved` `(M, N + 1)` picks of this one's; training fits factors anew."""
+        return Factorization(moved @ self.factors, self.content_map)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Flat named arrays, as they are saved."""
+        return {"factors": self.factors, "content_map": self.content_map}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray], num_rows: int) -> Factorization:
+        """The inverse of `to_arrays`; raises `KeyError` or `ValueError` on arrays that do not fit together."""
+        factors, content_map = arrays["factors"], arrays["content_map"]
+        if factors.ndim != 2 or len(factors) != num_rows:
+            raise ValueError(f"`factors` must have {num_rows} rows, got the shape {factors.shape}.")
+        if content_map.ndim != 2 or content_map.shape[1] != factors.shape[1]:
+            raise ValueError(f"`content_map` must have {factors.shape[1]} columns, got the shape {content_map.shape}.")
+        return cls(factors, content_map)
 
 
 def fold_factors(

@@ -109,6 +109,11 @@ class Histories:
         """Index of the history `(E,)` that each event belongs to."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
+    @property
+    def newest_time(self) -> float | None:
+        """When the newest event happened, seconds UTC; `None` without events or without times."""
+        return float(self.times.max()) if self.times is not None and len(self.times) else None
+
     def spans(self, indices: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> Histories:
         """For each of `indices` the events `starts … stops - 1` of that history; a history may come several times."""
         lengths = stops - starts

@@ -105,12 +105,15 @@ def _with_seconds(events: pl.DataFrame) -> pl.DataFrame:
         seconds = times.cast(pl.Datetime("us")).dt.epoch("us") / 1e6
     else:
         seconds = _as_floats(times)
+        if times.dtype == pl.String:
+            # JSON has no datetimes: there they are written out.
+            seconds = seconds.fill_null(_written_moments(times))
         bad = (seconds.is_null() | ~seconds.is_finite().fill_null(False)).arg_true()
         if len(bad):
             row = int(bad[0])
             raise DataError(
-                f"`{TIMESTAMP}` must be seconds (a finite number) or a datetime; {len(bad)} of {len(times)} are not, "
-                f"the first in row {row}: {times[row]!r}."
+                f"`{TIMESTAMP}` must be seconds (a finite number) or a datetime (ISO 8601 where written out); "
+                f"{len(bad)} of {len(times)} are not, the first in row {row}: {times[row]!r}."
             )
     if seconds.null_count():
         raise DataError(f"`{TIMESTAMP}` must not be null; {seconds.null_count()} of {len(times)} are.")
@@ -120,6 +123,14 @@ def _with_seconds(events: pl.DataFrame) -> pl.DataFrame:
             f"`{TIMESTAMP}` must be in seconds; the largest, {latest:.0f}, looks like milliseconds. Divide by 1,000."
         )
     return events.with_columns(seconds.alias(TIMESTAMP))
+
+
+def _written_moments(times: pl.Series) -> pl.Series:
+    """Seconds UTC of datetimes such as `2024-05-17T09:30:00Z`, null for what is none; without an offset it is UTC."""
+    iso = times.set(~times.str.contains(r"^\d{4}-\d{2}-\d{2}").fill_null(False), None)
+    if iso.null_count() == len(iso):
+        return pl.Series(times.name, [None] * len(times), dtype=pl.Float64)
+    return iso.str.to_datetime(time_unit="us", strict=False).dt.epoch("us") / 1e6
 
 
 def _with_weights(events: pl.DataFrame, of_event: dict[str, float], rated: bool) -> pl.DataFrame:

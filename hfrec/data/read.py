@@ -32,6 +32,7 @@ _READERS: dict[str, Callable[[Path, Sequence[str]], pl.DataFrame]] = {
     ".ndjson": lambda path, _: pl.read_ndjson(path, infer_schema_length=None),
     ".json": lambda path, _: pl.read_json(path, infer_schema_length=None),
 }
+_SAVED_DATASET = ("state.json", "dataset_dict.json")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -51,8 +52,9 @@ def read_table(source: Any, table: str, columns: Mapping[str, str] | None = None
     """`source` as a polars frame.
 
     Args:
-        source: a path (`.parquet .csv .tsv .jsonl .json`), a polars or pandas frame, a list of dicts, a
-            `datasets.Dataset`, or the id of a Hub dataset (its `train` split).
+        source: a path (`.parquet .csv .tsv .jsonl .json`, or a folder of Parquet files or one that `datasets` saved), a
+            polars or pandas frame, a list of dicts, a `datasets.Dataset`, or the id of a Hub dataset (its `train`
+            split).
         table: what the table is called in error messages.
         columns: new names of columns, `{"yours": "hfrec's"}`.
 
@@ -122,6 +124,8 @@ def _open_path(source: str | Path, table: str, id_columns: Sequence[str]) -> pl.
                 ) from error
             return _open(dataset, table, id_columns)
         raise DataError(f"The {table} table is not there: {path}")
+    if path.is_dir():
+        return _open_folder(path, table)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"The {table} table must end in one of {sorted(_READERS)}, got {path.name!r}.")
@@ -129,6 +133,21 @@ def _open_path(source: str | Path, table: str, id_columns: Sequence[str]) -> pl.
         return reader(path, id_columns)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"The {table} table {path} cannot be read: {error}") from error
+
+
+def _open_folder(path: Path, table: str) -> pl.DataFrame:
+    """What `Dataset.save_to_disk` wrote, of several splits `train`; or all Parquet files of a folder, by name."""
+    try:
+        if any((path / name).exists() for name in _SAVED_DATASET):
+            from datasets import DatasetDict, load_from_disk
+
+            dataset = load_from_disk(path)
+            return _open(dataset["train"] if isinstance(dataset, DatasetDict) else dataset, table, ())
+        if any(path.glob("*.parquet")):
+            return pl.scan_parquet(path / "*.parquet").collect(engine="streaming")
+    except (pl.exceptions.PolarsError, OSError, KeyError, ValueError) as error:
+        raise DataError(f"The {table} table {path} cannot be read: {error}") from error
+    raise DataError(f"The {table} table {path} is a folder, and must hold Parquet files or what `datasets` saved.")
 
 
 def _name(source: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 TRAIN, VALIDATION, TEST, WITHHELD = "train", "validation", "test", "withheld"
 _PART = "part"
+_FIRST_CLOCK = 1e8
+"""A timestamp from here on, 1973, is a clock's; a log without clocks numbers its rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +45,13 @@ class Splits:
     def __repr__(self) -> str:
         return f"Splits({self.protocol}: {', '.join(f'{key} {value}' for key, value in self.report.items())})"
 
+    def part(self, name: Literal["train", "validation", "test"]) -> pl.DataFrame:
+        """The events of a part, as they came."""
+        return self.events.filter(pl.col(_PART) == name).drop(_PART)
+
     def train_histories(self, catalog: Catalog) -> Histories:
         """The training events, one history a user."""
-        return Histories.from_interactions(self.events.filter(pl.col(_PART) == TRAIN), catalog)
+        return Histories.from_interactions(self.part("train"), catalog)
 
     def targets(
         self,
@@ -118,6 +125,54 @@ def split_by_time(events: pl.DataFrame, validation: float = 0.1, test: float = 0
     times = events[TIMESTAMP].sort()
     validation_from = times[int(len(times) * (1 - validation - test) + 1e-9)]
     test_from = times[int(len(times) * (1 - test) + 1e-9)]
+    protocol = f"global time {1 - validation - test:.0%}/{validation:.0%}/{test:.0%}"
+    return _splits(_parted(events, validation_from, test_from), protocol, {})
+
+
+def split_at(events: pl.DataFrame, validation_from: float, test_from: float) -> Splits:
+    """One clock for all, cut at two moments, in seconds UTC."""
+    protocol = f"validation from {moment(validation_from)}, test from {moment(test_from)}"
+    return _splits(_parted(_targetable(events), validation_from, test_from), protocol, {})
+
+
+def split_new_events(events: pl.DataFrame, since: float, validation: float = 0.2) -> Splits:
+    """What came after a moment, for a model that goes on training: there is no test part.
+
+    Of the events later than `since` the newest `validation` share are held out; the others are trained on, and
+    with them what came before. Events of the same second are never torn apart: they all go to the later part.
+
+    Args:
+        since: seconds UTC, as in `model.statistics.until`: the newest event that the model has counted.
+
+    Raises:
+        DataError: no event is later than `since`, or all of them are of one second.
+    """
+    if not 0 < validation < 1:
+        raise DataError(f"`validation` must be a share above 0 and below 1, got {validation}.")
+    events = _targetable(events)
+    times = events[TIMESTAMP].sort()
+    new = times.filter(times > since)
+    if new.is_empty():
+        raise DataError(
+            f"There is nothing new: the newest of {len(events)} events is of {moment(times[-1])}, and events up to "
+            f"{moment(since)} are known. Give the log with the events that came since."
+        )
+    validation_from = new[int(len(new) * (1 - validation) + 1e-9)]
+    if validation_from == new[0]:
+        raise DataError(
+            f"The {len(new)} new events must be of several moments, some to train on and later ones to choose on; none "
+            f"would be left to train on. Wait for more events, or lower `validation` ({validation})."
+        )
+    protocol = f"events after {moment(since)}, the newest {validation:.0%} of them held out"
+    return _splits(_parted(events, validation_from), protocol, {"new": len(new)}, parts=(TRAIN, VALIDATION))
+
+
+def moment(seconds: float) -> str:
+    """A timestamp for a reader: date and time in UTC, or the number itself where it counts rows."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}" if seconds > _FIRST_CLOCK else f"{seconds:g}"
+
+
+def _parted(events: pl.DataFrame, validation_from: float, test_from: float = np.inf) -> pl.DataFrame:
     part = (
         pl.when(pl.col(TIMESTAMP) >= test_from)
         .then(pl.lit(TEST))
@@ -125,8 +180,7 @@ def split_by_time(events: pl.DataFrame, validation: float = 0.1, test: float = 0
         .then(pl.lit(VALIDATION))
         .otherwise(pl.lit(TRAIN))
     )
-    protocol = f"global time {1 - validation - test:.0%}/{validation:.0%}/{test:.0%}"
-    return _splits(events.with_columns(part.alias(_PART)), protocol, {})
+    return events.with_columns(part.alias(_PART))
 
 
 def split_cold_items(events: pl.DataFrame, folds: int = 10) -> Splits:
@@ -161,10 +215,14 @@ def _targetable(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _splits(
-    events: pl.DataFrame, protocol: str, extra: dict[str, Any], held_out: dict[str, list[Any]] | None = None
+    events: pl.DataFrame,
+    protocol: str,
+    extra: dict[str, Any],
+    held_out: dict[str, list[Any]] | None = None,
+    parts: tuple[str, ...] = (TRAIN, VALIDATION, TEST),
 ) -> Splits:
     counts = dict(events[_PART].value_counts().iter_rows())
-    for part in (TRAIN, VALIDATION, TEST):
+    for part in parts:
         if not counts.get(part):
             raise DataError(
                 f"The {part} part of the split ({protocol}) must not be empty; the {len(events)} events of "

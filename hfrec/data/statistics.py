@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-from hfrec.data.factors import ItemFactors, fit_content, fit_factors, fold_factors
+from hfrec.data.factors import Factorization
 from hfrec.data.histories import Histories
+from hfrec.data.schema import DataError
 
 if TYPE_CHECKING:
     from hfrec.data.catalog import Catalog
@@ -26,48 +27,56 @@ class Statistics:
     Attributes:
         popularity: number of events `(N + 1,)` of each item, float32; with a half-life, aged.
         transitions: `(N + 1, N + 1)` CSR; entry (i, j) grows by 1/d each time j follows i at distance d ≤ `window`.
-        factors: `(N + 1, F)` float32, see `fit_factors`; F is 0 where none were fitted.
-        content_map: `(C, F)` float32, what C numbers on a new item's content tell of its factors, see `fit_content`.
-        fold_factors: those that training reads, by fold of the users; they are not saved.
+        until: when the newest event that was counted happened, seconds UTC; `None` where nobody knows.
+        factorization: item factors, where they were fitted.
     """
 
     popularity: np.ndarray
     transitions: sparse.csr_array
-    factors: np.ndarray
-    content_map: np.ndarray
-    fold_factors: ItemFactors | None = None
+    until: float | None = None
+    factorization: Factorization | None = None
 
     @classmethod
-    def count(
-        cls,
-        train: Histories,
-        num_rows: int,
-        window: int = TRANSITION_WINDOW,
-        num_factors: int = 0,
-        content: np.ndarray | None = None,
-    ) -> Statistics:
-        """Count once over `train`; with `num_factors` fit item factors too, once for all and once for each fold.
+    def count(cls, train: Histories, num_rows: int, window: int = TRANSITION_WINDOW) -> Statistics:
+        """Count once over `train`."""
+        return cls(count_popularity(train, num_rows), count_transitions(train, num_rows, window), train.newest_time)
 
-        Args:
-            content: what is known of each item beside its events `(N + 1, C)`.
+    def counted_on(self, train: Histories) -> Statistics:
+        """These counts, and those of the events of `train` that are later than `until`: what `count` gives for all of
+        `train`, where these counts are of all its earlier events. Item factors stay what they were.
+
+        Raises:
+            DataError: `train` has no times, or nobody knows until when was counted.
         """
-        popularity, transitions = count_popularity(train, num_rows), count_transitions(train, num_rows, window)
-        if not num_factors:
-            return cls.of(popularity, transitions)
-        factors = fit_factors(train, num_rows, num_factors)
-        content_map, _ = fit_content(factors, popularity, content)
-        return cls(popularity, transitions, factors, content_map, fold_factors(train, num_rows, num_factors, content))
+        later = self.is_later(train)
+        popularity = self.popularity + np.bincount(train.rows[later], minlength=self.num_rows).astype(np.float32)
+        transitions = (self.transitions + count_transitions(train, self.num_rows, later=later)).tocsr()
+        until = train.newest_time if later.any() else self.until
+        return replace(self, popularity=popularity, transitions=transitions, until=until)
 
-    @classmethod
-    def of(cls, popularity: np.ndarray, transitions: sparse.csr_array) -> Statistics:
-        """Counts alone, without factors."""
-        nothing = np.zeros((len(popularity), 0), np.float32)
-        return cls(popularity, transitions, nothing, nothing[:0])
+    def with_factors(self, train: Histories, num_factors: int, content: np.ndarray | None = None) -> Statistics:
+        """These counts, with item factors fitted to `train` anew, see `Factorization.fit`."""
+        return replace(self, factorization=Factorization.fit(train, self.num_rows, num_factors, content))
+
+    def is_later(self, train: Histories) -> np.ndarray:
+        """Which events of `train` `(E,)` are later than those that were counted.
+
+        Raises:
+            DataError: `train` has no times, or nobody knows until when was counted.
+        """
+        if self.until is None or train.times is None:
+            whose = "counts" if self.until is None else "histories"
+            raise DataError(
+                f"Counts go on from a moment on, and these {whose} do not say when their events happened. Train anew, "
+                "from a log with a `timestamp`."
+            )
+        later: np.ndarray = train.times > self.until
+        return later
 
     @classmethod
     def empty(cls, num_rows: int) -> Statistics:
         """Nothing counted yet."""
-        return cls.of(np.zeros(num_rows, np.float32), sparse.csr_array((num_rows, num_rows), dtype=np.float32))
+        return cls(np.zeros(num_rows, np.float32), sparse.csr_array((num_rows, num_rows), dtype=np.float32))
 
     @property
     def num_rows(self) -> int:
@@ -81,20 +90,23 @@ class Statistics:
             (np.ones(len(chosen), np.float32), (chosen, sources[chosen])), shape=(len(sources), self.num_rows)
         )
         popularity = np.where(sources > 0, self.popularity[sources], 0).astype(np.float32)
-        return Statistics(
-            popularity, (moved @ self.transitions @ moved.T).tocsr(), moved @ self.factors, self.content_map
-        )
+        factorization = None if self.factorization is None else self.factorization.moved(moved)
+        return Statistics(popularity, (moved @ self.transitions @ moved.T).tocsr(), self.until, factorization)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Flat named arrays, as they are saved."""
-        return {
-            "popularity": self.popularity,
-            "factors": self.factors,
-            "content_map": self.content_map,
-            "transitions.indptr": self.transitions.indptr.astype(np.int64),
-            "transitions.indices": self.transitions.indices.astype(np.int32),
-            "transitions.data": self.transitions.data.astype(np.float32),
-        }
+        until = {} if self.until is None else {"until": np.array([self.until])}
+        factors = {} if self.factorization is None else self.factorization.to_arrays()
+        return (
+            until
+            | factors
+            | {
+                "popularity": self.popularity,
+                "transitions.indptr": self.transitions.indptr.astype(np.int64),
+                "transitions.indices": self.transitions.indices.astype(np.int32),
+                "transitions.data": self.transitions.data.astype(np.float32),
+            }
+        )
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Statistics:
@@ -103,12 +115,9 @@ class Statistics:
         parts = [arrays[f"transitions.{name}"] for name in ("data", "indices", "indptr")]
         transitions = sparse.csr_array(tuple(parts), shape=(len(popularity), len(popularity)))
         transitions.check_format(full_check=True)
-        factors, content_map = arrays["factors"], arrays["content_map"]
-        if factors.ndim != 2 or len(factors) != len(popularity):
-            raise ValueError(f"`factors` must have {len(popularity)} rows, got the shape {factors.shape}.")
-        if content_map.ndim != 2 or content_map.shape[1] != factors.shape[1]:
-            raise ValueError(f"`content_map` must have {factors.shape[1]} columns, got the shape {content_map.shape}.")
-        return cls(popularity, transitions, factors, content_map)
+        until = float(arrays["until"][0]) if "until" in arrays else None
+        factorization = Factorization.from_arrays(arrays, len(popularity)) if "factors" in arrays else None
+        return cls(popularity, transitions, until, factorization)
 
 
 def count_popularity(train: Histories, num_rows: int, half_life_days: float | None = None) -> np.ndarray:
@@ -123,22 +132,27 @@ def count_popularity(train: Histories, num_rows: int, half_life_days: float | No
     return np.bincount(train.rows, 0.5 ** (age_days / half_life_days), minlength=num_rows).astype(np.float32)
 
 
-def count_transitions(train: Histories, num_rows: int, window: int = TRANSITION_WINDOW) -> sparse.csr_array:
-    """Σ 1/d over all pairs i before j at distance d ≤ `window` within one history, `(num_rows, num_rows)` CSR."""
-    _, before, after, weights = pairs_within(train, window)
+def count_transitions(
+    train: Histories, num_rows: int, window: int = TRANSITION_WINDOW, later: np.ndarray | None = None
+) -> sparse.csr_array:
+    """Σ 1/d over all pairs i before j at distance d ≤ `window` within one history, `(num_rows, num_rows)` CSR; with
+    `later` `(E,)` bool, over those whose j it marks."""
+    _, before, after, weights = pairs_within(train, window, later)
     counts = sparse.coo_array((weights, (before, after)), shape=(num_rows, num_rows)).tocsr()
     counts.sum_duplicates()
     return counts.astype(np.float32)
 
 
 def pairs_within(
-    histories: Histories, window: int = TRANSITION_WINDOW
+    histories: Histories, window: int = TRANSITION_WINDOW, later: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs of events at distance d ≤ `window`: index of their history, the earlier row, the later one, 1/d."""
+    """All pairs of events at distance d ≤ `window`: index of their history, the earlier row, the later one, 1/d; with
+    `later` `(E,)` bool, those whose later event it marks."""
     owners, rows = histories.owners, histories.rows
     found = []
     for distance in range(1, window + 1):
-        first = np.flatnonzero(owners[:-distance] == owners[distance:])
+        paired = owners[:-distance] == owners[distance:]
+        first = np.flatnonzero(paired if later is None else paired & later[distance:])
         found.append((owners[first], rows[first], rows[first + distance], np.full(len(first), 1.0 / distance)))
     owner, before, after, weight = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return owner, before, after, weight

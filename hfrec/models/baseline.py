@@ -95,6 +95,13 @@ class Baseline(ABC):
             return type(self).fit(train, self.items, **settings)
         return type(self)(self.items, self.statistics, self.text_index, self.item_encoder, self.arrays, **settings)
 
+    def refitted(self, train: Histories) -> Self:
+        """A recommender with these settings, fitted to other histories of the same items."""
+        pattern = {} if self.text_index is None else {"pattern": self.text_index.pattern}
+        again = type(self).fit(train, self.items, **self.settings, **pattern)
+        again.item_encoder = self.item_encoder
+        return again
+
     @classmethod
     def _count(cls, train: Histories, num_rows: int, settings: dict[str, Any]) -> Statistics:
         return Statistics.count(train, num_rows)

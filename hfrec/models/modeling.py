@@ -86,8 +86,7 @@ class RecModel(PreTrainedModel):
             else None
         )
         self.backbone = AutoModel.from_config(config.backbone_config)
-        # Events come in as vectors: the backbone's own word table is never used, and must not wait for gradients.
-        self.backbone.get_input_embeddings().requires_grad_(False)
+        self._freeze_word_table()
         self.items: ItemTable | None = None
         self.statistics: Statistics | None = None
         self.text_index: TextIndex | None = None
@@ -98,6 +97,10 @@ class RecModel(PreTrainedModel):
         self._id_rows: Tensor | None = None
         self._item_vectors: tuple[Any, Tensor] | None = None
         self.post_init()
+
+    def _freeze_word_table(self) -> None:
+        # Events come in as vectors: the backbone's own word table is never used, and must not wait for gradients.
+        self.backbone.get_input_embeddings().requires_grad_(False)
 
     @property
     def model_type(self) -> str:
@@ -143,10 +146,9 @@ class RecModel(PreTrainedModel):
         self._pairs = {"transitions": Pairs(self.statistics.transitions)}
         if text_index is not None and self.memory is not None and "words" in self.memory.sources:
             self._pairs["words"] = Pairs(text_index.neighbours())
-        if self.statistics.factors.shape[1]:
-            expected = items.features() @ self.statistics.content_map if self.statistics.content_map.size else 0
-            counted = self.statistics.factors[None]
-            self._factors = ItemFactors(counted, np.broadcast_to(np.float32(expected), counted.shape))
+        self._factors = None
+        if self.statistics.factorization is not None:
+            self._factors = self.statistics.factorization.of(items.features() if items.modalities else None)
         places = {item_id: place for place, item_id in enumerate(self.id_table_ids, start=1)}
         rows = [0, *(places.get(item_id, 0) for item_id in items.catalog.item_ids)]
         self._id_rows = torch.tensor(rows)
@@ -303,10 +305,19 @@ class RecModel(PreTrainedModel):
         histories = tokens.spans(owners, np.zeros_like(stops), stops)
         whose = Own(_ragged(own), folds.cpu().numpy(), owners)
         hidden_rows = None if hidden is None else hidden.cpu().numpy()
-        recalled = self.memory.recall(
-            histories, self.statistics, self._pairs, self.statistics.fold_factors, whose, hidden_rows
-        )
+        recalled = self.memory.recall(histories, self.statistics, self._pairs, self._fold_factors(), whose, hidden_rows)
         return lambda positions, candidates: self.memory(states[positions], recalled, positions, candidates)
+
+    def _fold_factors(self) -> ItemFactors | None:
+        """The factors that training reads: no user those that were fitted to their own history."""
+        assert self.memory is not None and self.statistics is not None
+        if "factors" not in self.memory.sources:
+            return None
+        if self.statistics.factorization is None or self.statistics.factorization.folds is None:
+            raise ValueError(
+                "A memory of factors is trained on `Statistics.with_factors` of the training part, got none."
+            )
+        return self.statistics.factorization.folds
 
     def _scaled(self, states: Tensor) -> Tensor:
         scale = self.config.logit_scale
@@ -367,6 +378,7 @@ class RecModel(PreTrainedModel):
         folder = verified_folder(name, revision=kwargs.get("revision"), token=kwargs.get("token"))
         loaded = super().from_pretrained(str(folder), *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model._freeze_word_table()  # Loading makes every weight anew.
         model.id_table_ids = list(RecProcessor.from_pretrained(str(folder)).item_ids)
         if len(model.id_table_ids) != model.config.num_item_ids:
             raise DataError(

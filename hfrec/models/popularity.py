@@ -21,7 +21,7 @@ class Popularity(Baseline):
     @classmethod
     def _count(cls, train: Histories, num_rows: int, settings: dict[str, Any]) -> Statistics:
         popularity = count_popularity(train, num_rows, settings["half_life_days"])
-        return Statistics.of(popularity, count_transitions(train, num_rows))
+        return Statistics(popularity, count_transitions(train, num_rows), train.newest_time)
 
     def _scores(self, histories: Histories) -> np.ndarray:
         return np.tile(self.statistics.popularity, (len(histories), 1))

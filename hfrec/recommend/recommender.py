@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 import torch
 from scipy import sparse
-from torch import Tensor
 
 from hfrec.data.catalog import Catalog
 from hfrec.data.histories import Histories
 from hfrec.data.schema import AUDIO, IMAGE, VIDEO, DataError
+from hfrec.items.additions import read_items, with_new_items
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
 from hfrec.models.artifact import load_recommender
@@ -149,8 +149,7 @@ class Recommender:
         """
         catalog = self.catalog.with_items(items)
         rows = np.arange(self.catalog.num_rows, catalog.num_rows)
-        grown = self.model.items.append(catalog, *self._encoded(catalog, rows, self.item_encoder.modalities))
-        self.model.attach(_with_content(grown, rows))
+        self.model.attach(_with_content(with_new_items(self.model.items, catalog, self.item_encoder), rows))
         return self
 
     def update_items(self, items: Any) -> Recommender:
@@ -167,7 +166,9 @@ class Recommender:
         for modality, columns in _content_columns(catalog).items():
             rows = _rows_that_differ(self.catalog, catalog, columns)
             if len(rows) and modality in changed.modalities:
-                changed = changed.update(catalog, rows, *self._encoded(catalog, rows, (modality,)))
+                changed = changed.update(
+                    catalog, rows, *read_items(self.model.items, catalog, rows, self.item_encoder, (modality,))
+                )
                 _with_content(changed, rows)
         self.model.attach(changed)
         return self
@@ -201,40 +202,6 @@ class Recommender:
         if filter is not None:
             rows = np.intersect1d(rows, _kept_places(self.catalog.frame, filter) + 1)
         return np.setdiff1d(rows, self.catalog.removed_rows)
-
-    def _encoded(
-        self, catalog: Catalog, rows: np.ndarray, modalities: Sequence[str]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Vectors `(A, F)` and masks `(A,)` of the A items in `rows`, in those of `modalities` that the table has.
-
-        Raises:
-            DataError: the table's vectors are of another encoder.
-        """
-        encoder, table = self.item_encoder, self.model.items
-        modalities = [name for name in modalities if name in table.modalities]
-        for modality in modalities:
-            if modality not in encoder.modalities or encoder.fingerprint[modality] != table.fingerprint[modality]:
-                raise DataError(
-                    f"The {modality} vectors of the catalogue must be of the item encoder ({encoder!r}); they are of "
-                    f"another one, {table.fingerprint[modality]}. Use that one, or encode the catalogue anew."
-                )
-        cells = {"text": catalog.texts, "image": catalog.images, "audio": catalog.audio, "video": catalog.videos}
-        columns = dict(zip(cells, ("texts", "images", "audio", "videos"), strict=True))
-        wanted = {columns[name]: [cells[name]()[row - 1] for row in rows] for name in modalities}
-        found, masks = encoder.encode_rows(**wanted, root=catalog.root, item_ids=catalog.ids(rows))
-        assert encoder.report is not None
-        if encoder.report.broken:
-            item_id, reason = encoder.report.broken[0]
-            warnings.warn(
-                f"{len(encoder.report.broken)} of the pictures or sounds cannot be read and are left out, such as "
-                f"that of {item_id!r}: {reason}",
-                stacklevel=3,
-            )
-        for modality in modalities:
-            # What an item had before must not outlive it: a modality that none of them has now is missing.
-            found.setdefault(modality, table.vectors[modality].new_zeros(len(rows), table.sizes[modality]))
-            masks.setdefault(modality, torch.zeros(len(rows), dtype=torch.bool))
-        return found, masks
 
     def _named(self, rows: np.ndarray, scores: np.ndarray) -> list[Recommendation]:
         kept = (rows > 0) & np.isfinite(scores)

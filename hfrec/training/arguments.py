@@ -50,6 +50,10 @@ class RecTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Share of validation NDCG@10 given up for items without events; null: no `new_item_boost`."},
     )
+    refit: bool = field(
+        default=False,
+        metadata={"help": "After the choice, train anew on the validation part too, up to the epoch that was chosen."},
+    )
     resume_from_checkpoint: bool | str | None = field(
         default=None, metadata={"help": "`true`: the newest complete one; `false`: start over; or a checkpoint."}
     )

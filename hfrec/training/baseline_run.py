@@ -17,7 +17,7 @@ from hfrec.training.run import DataConfig, encode_items, environment, load_data,
 def run_baselines(config: Any) -> dict[str, Any]:
     """Fit every baseline, judge it and save it in `<output_dir>/baselines/`, a folder each that loads by name.
 
-    Returns what `results.json` there holds. Of the `model` and `training` sections only `output_dir` is read.
+    Returns what `results.json` there holds. Of the `model` and `training` sections `output_dir` and `refit` are read.
 
     Args:
         config: what `build_parser().parse_args()` gives.
@@ -30,16 +30,21 @@ def run_baselines(config: Any) -> dict[str, Any]:
     train = splits.train_histories(catalog)
     validation = splits.targets("validation", catalog)
     sample = validation.sample(VALIDATION_TARGETS)
+    if arguments.refit:
+        splits = splits.with_validation_returned()
+    learned = splits.train_histories(catalog)
     targets = splits.targets("test", catalog, data.candidates)
-    slices = part_slices(splits, "test", targets, train, catalog)
+    slices = part_slices(splits, "test", targets, learned, catalog)
 
     fitted, on_validation, on_test, seconds = {}, {}, {}, {}
     started = time.perf_counter()
     for name, baseline in each_baseline(train, items, validation):
         seconds[name] = round(time.perf_counter() - started, 2)
+        on_validation[name] = evaluate(baseline, sample)
+        if arguments.refit:
+            baseline = baseline.refitted(learned)
         baseline.item_encoder = encoder
         fitted[name] = baseline
-        on_validation[name] = evaluate(baseline, sample)
         on_test[name] = evaluate(baseline, targets, slices=slices)
         if arguments.should_save:
             baseline.save_pretrained(folder / baseline.model_type.removeprefix("hfrec-"))

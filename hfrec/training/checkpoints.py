@@ -23,6 +23,8 @@ from hfrec.data.schema import DataError
 from hfrec.models.artifact import failed_writes_named, seal_folder, verified_folder
 
 HALF_WRITTEN, REMOVED = ".half-written", ".removed"
+REFIT_FOLDER = "refit"
+"""Where in `output_dir` the checkpoints of a refit are."""
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ def resume_point(folder: str | Path, wanted: str | bool | None) -> Path | None:
             start is that of a restart, too; `false` starts over; a path goes on from that checkpoint.
 
     Raises:
-        DataError: the checkpoint of the path is torn or not there.
+        DataError: the checkpoint of the path is torn, not there, or of a refit, which learned from validation.
         ValueError: nothing is `wanted`, and `folder` holds the checkpoints of an interrupted run: neither to train
             hours anew nor to mix two runs is what a user can be taken to want.
     """
@@ -79,6 +81,11 @@ def resume_point(folder: str | Path, wanted: str | bool | None) -> Path | None:
     if said == "false":
         return None
     if said not in ("none", "true"):
+        if Path(str(wanted)).parent.name == REFIT_FOLDER:
+            raise DataError(
+                f"{wanted} is of a refit, and nothing can be chosen on validation from there. Go on with the whole "
+                "run, the refit included: `--training.resume_from_checkpoint true`."
+            )
         return verified_checkpoint(str(wanted))
     newest = newest_checkpoint(folder)
     if wanted is None and newest is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -20,17 +22,19 @@ from hfrec.evaluation.evaluator import Evaluation, evaluate, format_table
 from hfrec.evaluation.slices import part_slices
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
-from hfrec.model_card import CURVE_FILE, render_card
+from hfrec.model_card import CURVE_FILE, judged_part, render_card
 from hfrec.models import RecConfig, RecModel
 from hfrec.models.artifact import load_recommender, write_documents
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.baselines import choices_of, fit_baselines
-from hfrec.training.checkpoints import checkpoints, discard, resume_point
+from hfrec.training.checkpoints import REFIT_FOLDER, checkpoints, discard, resume_point
 from hfrec.training.cost import Cost
 from hfrec.training.curve import draw_curve, training_curve
+from hfrec.training.refitting import refit
 from hfrec.training.trainer import RecTrainer
 
 if TYPE_CHECKING:
+    import polars as pl
     from jsonargparse import ArgumentParser
 
 _SPLITS = {"leave_last": split_leave_last, "by_time": split_by_time, "cold_items": split_cold_items}
@@ -128,45 +132,65 @@ def run_training(config: Any) -> dict[str, Any]:
     with cost.of("encode"):
         items = encode_items(catalog, encoder, arguments)
 
-    model = RecModel(RecConfig.for_items(items, **config.model.as_dict()))
-    model.item_encoder = encoder
-    trainer = RecTrainer(model, arguments, splits=splits, items=items)
+    def build(arguments: RecTrainingArguments, splits: Splits, callbacks: Sequence[Any] = ()) -> RecTrainer:
+        model = RecModel(RecConfig.for_items(items, **config.model.as_dict()))
+        model.item_encoder = encoder
+        return RecTrainer(model, arguments, splits=splits, items=items, callbacks=[*callbacks])
+
+    chooser = trainer = build(arguments, splits)
     if checkpoint is None:
-        _discard_checkpoints(arguments)
+        discard_checkpoints(arguments)
     with cost.of("train"):
-        trainer.train(None if checkpoint is None else str(checkpoint))
+        chooser.train(None if checkpoint is None else str(checkpoint))
         if arguments.new_item_cost is not None:
-            trainer.choose_new_item_boost(arguments.new_item_cost)
-    trainer.save_model()
+            chooser.choose_new_item_boost(arguments.new_item_cost)
+    if arguments.refit:
+        with cost.of("refit"):
+            trainer = refit(chooser, build)
+    trainer.save_model(arguments.output_dir)
 
     with cost.of("evaluate"):
-        judged, chosen = judge(trainer.model, trainer, data)
-    curve = training_curve(trainer.state.log_history)
-    results = {**_described(data, splits, judged), **cost.facts(), "environment": environment()}
-    results |= {"chosen": chosen, "curve": curve, "model": _model_facts(trainer)}
+        judged, chosen = judge(trainer, chooser, data)
+    results = {**described(data, trainer.splits, judged), **cost.facts(), "environment": environment()}
+    results |= {"chosen": chosen, "curve": training_curve(chooser.state.log_history), "model": model_facts(trainer)}
+    publish(results, arguments)
+    return results
+
+
+def publish(results: dict[str, Any], arguments: RecTrainingArguments) -> None:
+    """Write what a run found into its folder and to the terminal, and clear its checkpoints away."""
     if arguments.should_save:
         documents = {
             "results.json": json.dumps(results, indent=2, ensure_ascii=False),
-            CURVE_FILE: draw_curve(curve),
+            CURVE_FILE: draw_curve(results["curve"]),
             "README.md": render_card(results),
         }
         write_documents(arguments.output_dir, documents)
         print(summary(results, arguments.output_dir))
     if not arguments.keep_checkpoints:
         # The optimizer's state in them is pickled; the folder that is shared holds nothing of that kind.
-        _discard_checkpoints(arguments)
+        discard_checkpoints(arguments)
     # A process that ends with the group in place aborts now and then, its threads still running.
     PartialState().destroy_process_group()
-    return results
 
 
 def load_data(data: DataConfig) -> tuple[Catalog, Splits]:
     """The catalogue and the cut log that the `data` section names."""
+    catalog = load_items(data)
+    return catalog, _SPLITS[data.split](load_events(data, catalog))
+
+
+def load_items(data: DataConfig) -> Catalog:
+    """The items table that the `data` section names."""
     images = data.images
     if images is not None and ("/" in images or "$" in images):
         images = str(expand_path(images))
-    catalog = Catalog.from_file(data.items, images=images, text_columns=data.text_columns, columns=data.item_columns)
-    events = load_interactions(
+    return Catalog.from_file(data.items, images=images, text_columns=data.text_columns, columns=data.item_columns)
+
+
+def load_events(data: DataConfig, catalog: Catalog) -> pl.DataFrame:
+    """The log that the `data` section names, of items of `catalog`."""
+    return load_interactions(
         data.interactions,
         columns=data.interaction_columns,
         catalog=catalog,
@@ -176,7 +200,6 @@ def load_data(data: DataConfig) -> tuple[Catalog, Splits]:
         user_core=data.user_core,
         item_core=data.item_core,
     )
-    return catalog, _SPLITS[data.split](events)
 
 
 def make_encoder(data: DataConfig) -> ItemEncoder | None:
@@ -207,21 +230,33 @@ def encode_items(catalog: Catalog, encoder: ItemEncoder | None, arguments: RecTr
         return encoder.encode(catalog)
 
 
-def judge(model: RecModel, trainer: RecTrainer, data: DataConfig) -> tuple[dict[str, Evaluation], dict[str, Any]]:
-    """The model and every baseline on the test targets; and what was chosen on validation."""
-    items = model.items
-    assert items is not None
+def judge(trainer: RecTrainer, chooser: RecTrainer, data: DataConfig) -> tuple[dict[str, Evaluation], dict[str, Any]]:
+    """The model and every baseline on the test targets; and what was chosen on validation.
+
+    Args:
+        trainer: of the model that is saved.
+        chooser: of the model that was judged on validation: another one where there was a refit.
+    """
+    items = trainer.model.items
     targets = trainer.splits.targets("test", items.catalog, data.candidates)
     slices = part_slices(trainer.splits, "test", targets, trainer.train_histories, items.catalog)
-    baselines = fit_baselines(trainer.train_histories, items, trainer.eval_dataset)
-    judged = {"hfrec": evaluate(model, targets, slices=slices)}
-    judged |= {name: evaluate(baseline, targets, slices=slices) for name, baseline in baselines.items()}
-    chosen: dict[str, Any] = {
-        f"validation {trainer.args.metric_for_best_model}": trainer.state.best_metric,
-        "step": trainer.state.best_global_step,
-        "new_item_boost": model.config.new_item_boost,
+    baselines = fit_baselines(chooser.train_histories, items, chooser.eval_dataset)
+    chosen = choices(chooser) | choices_of(baselines)
+    if trainer is not chooser:
+        baselines = {name: one.refitted(trainer.train_histories) for name, one in baselines.items()}
+    judged = {
+        name: evaluate(one, targets, slices=slices) for name, one in {"hfrec": trainer.model, **baselines}.items()
     }
-    return judged, chosen | choices_of(baselines)
+    return judged, chosen
+
+
+def choices(chooser: RecTrainer) -> dict[str, Any]:
+    """What was chosen on validation, and how good it was there."""
+    return {
+        f"validation {chooser.args.metric_for_best_model}": chooser.state.best_metric,
+        "step": chooser.state.best_global_step,
+        "new_item_boost": chooser.model.config.new_item_boost,
+    }
 
 
 def evaluate_folder(config: Any, folder: str | Path) -> dict[str, Any]:
@@ -229,6 +264,8 @@ def evaluate_folder(config: Any, folder: str | Path) -> dict[str, Any]:
     data = DataConfig(**config.data.as_dict())
     model = load_recommender(folder)
     _, splits = load_data(data)
+    if config.training.refit:
+        splits = splits.with_validation_returned()
     targets = splits.targets("test", model.catalog, data.candidates)
     slices = part_slices(splits, "test", targets, splits.train_histories(model.catalog), model.catalog)
     return evaluate(model, targets, slices=slices).metrics()
@@ -236,7 +273,7 @@ def evaluate_folder(config: Any, folder: str | Path) -> dict[str, Any]:
 
 def summary(results: dict[str, Any], folder: str | Path) -> str:
     """The table of a run, what it says, and where its files are."""
-    table = format_table({"hfrec": results["test"], **results["baselines"]})
+    table = format_table({"hfrec": results[judged_part(results)], **results["baselines"]})
     lines = [f"\n{results['dataset']}, {results['split']}, {results['candidates']} candidates\n", table]
     for name, slices in results["intervals"].items():
         said = [
@@ -247,12 +284,20 @@ def summary(results: dict[str, Any], folder: str | Path) -> str:
     return "\n".join(lines)
 
 
-def _discard_checkpoints(arguments: RecTrainingArguments) -> None:
-    for checkpoint in checkpoints(arguments.output_dir) if arguments.should_save else []:
-        discard(checkpoint)
+def discard_checkpoints(arguments: RecTrainingArguments) -> None:
+    """Remove the checkpoints of a run, those of its refit first: what is left of them is where it can go on from."""
+    output = Path(arguments.output_dir)
+    for folder in (output / REFIT_FOLDER, output) if arguments.should_save else ():
+        for checkpoint in checkpoints(folder):
+            discard(checkpoint)
+    with suppress(OSError):
+        (output / REFIT_FOLDER).rmdir()
 
 
-def _described(data: DataConfig, splits: Splits, judged: dict[str, Evaluation]) -> dict[str, Any]:
+def described(
+    data: DataConfig, splits: Splits, judged: dict[str, Evaluation], part: Literal["test", "validation"] = "test"
+) -> dict[str, Any]:
+    """What `results.json` says of the data, and of `hfrec` and what it is held against on `part`."""
     ours = judged["hfrec"]
     intervals: dict[str, Any] = {}
     for name, other in judged.items():
@@ -267,13 +312,14 @@ def _described(data: DataConfig, splits: Splits, judged: dict[str, Evaluation]) 
         "split": splits.protocol,
         "protocol": splits.report,
         "candidates": len(ours.candidates),
-        "test": ours.metrics(),
+        part: ours.metrics(),
         "baselines": {name: other.metrics() for name, other in judged.items() if name != "hfrec"},
         "intervals": intervals,
     }
 
 
-def _model_facts(trainer: RecTrainer) -> dict[str, Any]:
+def model_facts(trainer: RecTrainer) -> dict[str, Any]:
+    """What `results.json` says of a model and of its training."""
     config = trainer.model.config
     return {
         "model_type": config.model_type,
@@ -284,7 +330,7 @@ def _model_facts(trainer: RecTrainer) -> dict[str, Any]:
         "languages": sorted({language for language in trainer.model.catalog.languages() if language}),
         "loss": repr(trainer.loss),
         "seed": trainer.args.seed,
-        "epochs": trainer.state.epoch,
+        "epochs": trainer.state.epoch or 0.0,
     }
 
 

@@ -35,6 +35,7 @@ from hfrec.training.checkpoints import (
     written_beside,
 )
 from hfrec.training.divergence import LossWatch, divergence, nonfinite_weight
+from hfrec.training.replay import first_labels, warn_of_differences
 from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, set_rate
 
 _LOSS_STATE = "loss_since_log_{}.pt"
@@ -51,12 +52,17 @@ class RecTrainer(Trainer):
     The model gets a row of its id table for each item that has a training event, the catalogue and the counts of the
     training part. `items` and `splits` are data: checkpoints hold the weights and the processor alone.
 
+    With `replay` a trained model goes on: it learns from the events that are later than those it has counted, and adds
+    them to its counts; `splits` are then of `split_new_events(events, model.statistics.until)`.
+
     Args:
         model: a fresh or a trained model.
         args: how to train.
         splits: the cut log.
         items: the catalogue and its vectors.
         loss: of `hfrec.losses`; by default the one that `args` names.
+        replay: share of the users with earlier events, 0 … 1, of whom all events are trained on again, so that what
+            they taught is not forgotten; `None` counts and trains from the beginning.
     """
 
     def __init__(
@@ -68,17 +74,24 @@ class RecTrainer(Trainer):
         items: ItemTable,
         loss: Callable[..., Any] | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        replay: float | None = None,
     ) -> None:
         catalog = items.catalog
         train = splits.train_histories(catalog)
         model.grow_item_ids(catalog.ids(np.unique(train.rows)))
         texts = catalog.texts()
         words = TextIndex.fit(texts) if "words" in model.config.memories and any(texts) else None
-        num_factors = model.config.num_factors if "factors" in model.config.memories else 0
-        content = items.features() if items.modalities else None
-        counts = Statistics.count(train, catalog.num_rows, num_factors=num_factors, content=content)
+        if replay is None:
+            counts, firsts = Statistics.count(train, catalog.num_rows), None
+        else:
+            counted = model.attach(items).statistics
+            warn_of_differences(counted, train)
+            counts, firsts = counted.counted_on(train), first_labels(counted, train, replay, args.seed)
+        if "factors" in model.config.memories:
+            content = items.features() if items.modalities else None
+            counts = counts.with_factors(train, model.config.num_factors, content)
         model.attach(items, counts, words)
-        windows = HistoryWindows(train, model.config.max_history)
+        windows = HistoryWindows(train, model.config.max_history, firsts=firsts)
         stops = [Patience(args.patience)] if args.patience and args.load_best_model_at_end else []
         super().__init__(
             model=model,

@@ -78,6 +78,7 @@ def test_ids_stay_what_they_were(ids, kept):
     ("times", "message"),
     [
         (["1", "x", "y"], "must be seconds.*2 of 3 are not, the first in row 1: 'x'"),
+        (["1970-01-02", "02/01/1970", "1970-02-30"], "2 of 3 are not, the first in row 1: '02/01/1970'"),
         ([1.0, float("nan"), 2.0], "1 of 3 are not, the first in row 1: nan"),
         ([1.0, 2.0, float("inf")], "first in row 2: inf"),
         ([1, None, 2], "first in row 1: None"),
@@ -103,8 +104,11 @@ def test_bad_times(times, message):
             for s in range(3)
         ],
         pl.Series([86400000, 86401000, 86402000]).cast(pl.Datetime("ms")),
+        [f"1970-01-02T00:00:0{second}" for second in range(3)],
+        [f"1970-01-02 02:00:0{second}+02:00" for second in range(3)],
+        ["86400", "86401", "1970-01-02 00:00:02"],
     ],
-    ids=["int", "str", "float", "datetime", "zone", "ms datetime"],
+    ids=["int", "str", "float", "datetime", "zone", "ms datetime", "written", "written zone", "written late"],
 )
 def test_times_become_seconds_utc(times):
     assert load_interactions(log(timestamp=times))["timestamp"].to_list() == [86400, 86401, 86402]

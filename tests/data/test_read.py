@@ -34,6 +34,27 @@ def test_every_kind_of_file_gives_the_same_frame(tmp_path, name):
     assert read_table(str(path), "items").equals(FRAME)
 
 
+def test_a_folder_is_read_whole(tmp_path):
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS)).save_to_disk(tmp_path / "splits")
+    (tmp_path / "shards").mkdir()
+    for number, row in enumerate(ROWS):
+        pl.DataFrame([row]).write_parquet(tmp_path / "shards" / f"part-{number}.parquet")
+    for name in ("saved", "splits", "shards"):
+        assert read_table(tmp_path / name, "items").equals(FRAME), name
+
+
+def test_a_folder_without_a_table_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"items table .* is a folder, and must hold Parquet files"):
+        read_table(tmp_path, "items")
+    (tmp_path / "broken.parquet").write_text("no Parquet")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_table(tmp_path, "items")
+    datasets.DatasetDict(test=datasets.Dataset.from_list(ROWS)).save_to_disk(tmp_path / "splits")
+    with pytest.raises(DataError, match=r"splits cannot be read: .*train"):
+        read_table(tmp_path / "splits", "items")
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -11,7 +11,15 @@ import pytest
 from hfrec.data.catalog import Catalog
 from hfrec.data.interactions import load_interactions
 from hfrec.data.schema import DataError
-from hfrec.data.splits import Splits, split_by_time, split_cold_items, split_leave_last
+from hfrec.data.splits import (
+    Splits,
+    moment,
+    split_at,
+    split_by_time,
+    split_cold_items,
+    split_leave_last,
+    split_new_events,
+)
 
 needs_data = pytest.mark.skipif("HFREC_DATA" not in os.environ, reason="HFREC_DATA is not set")
 
@@ -27,6 +35,10 @@ def random_log(text: bool = False, seed: int = 0, num_events: int = 600, clock: 
             "n": range(num_events),
         }
     )
+
+
+def frame_of(log: list[tuple]) -> pl.DataFrame:
+    return pl.DataFrame(log, schema=["user_id", "item_id", "timestamp"], orient="row")
 
 
 def catalog_of(events: pl.DataFrame) -> Catalog:
@@ -233,6 +245,55 @@ def test_validation_is_returned():
 def test_validation_is_returned_where_nothing_is_held_out(text):
     returned = split_leave_last(load_interactions(random_log(text))).with_validation_returned()
     assert set(returned.events["part"]) == {"train", "test"}
+
+
+def test_new_events_are_parted_by_time_and_what_was_before_is_learned_from():
+    events = load_interactions(random_log(num_events=2000, clock=5000))
+    splits = split_new_events(events, since=4000, validation=0.25)
+    times = splits.events["timestamp"]
+    new, held_out = times > 4000, splits.events["part"] == "validation"
+    assert set(splits.events["part"]) == {"train", "validation"} and len(splits.events) == len(events)
+    assert splits.report["new"] == new.sum() and held_out.sum() == pytest.approx(0.25 * new.sum(), abs=3)
+    assert times.filter(held_out).min() > times.filter(~held_out).max() > 4000
+    assert len(splits.part("train")) + len(splits.part("validation")) == len(events)
+    assert splits.part("train").columns == events.columns
+    assert_targets_are_right(splits, "validation")
+
+
+def test_new_events_of_one_second_are_not_torn_apart():
+    log = [(1, "a", 10), (2, "b", 20), (1, "b", 30), (2, "c", 30), (3, "c", 30)]
+    splits = split_new_events(load_interactions(frame_of(log)), since=10, validation=0.4)
+    assert splits.events["part"].to_list() == ["train", "train", "validation", "validation", "validation"]
+
+
+@pytest.mark.parametrize(
+    ("since", "validation", "message"),
+    [
+        (30, 0.2, "nothing new: the newest of 3 events is of 30, and events up to 30 are known"),
+        (2e9, 0.2, "events up to 2033-05-18 03:33:20 are known"),
+        (20, 0.2, "1 new events must be of several moments"),
+        (0, 1.0, r"`validation` must be a share above 0 and below 1, got 1\.0"),
+    ],
+)
+def test_without_new_events_there_is_nothing_to_split(since, validation, message):
+    events = load_interactions(frame_of([(1, "a", 10), (2, "b", 20), (1, "b", 30)]))
+    with pytest.raises(DataError, match=message):
+        split_new_events(events, since, validation)
+
+
+def test_a_log_is_cut_at_two_moments():
+    events = load_interactions(random_log(clock=1000))
+    splits = split_at(events, 700, 900)
+    parts = splits.events.group_by("part").agg(low=pl.col("timestamp").min(), high=pl.col("timestamp").max())
+    found = {part: (low, high) for part, low, high in parts.iter_rows()}
+    assert found["train"][1] < 700 <= found["validation"][0] and found["validation"][1] < 900 <= found["test"][0]
+    assert splits.protocol == "validation from 700, test from 900"
+    with pytest.raises(DataError, match="test part of the split"):
+        split_at(events, 700, 5000)
+
+
+def test_a_moment_is_a_date_where_it_is_a_clocks():
+    assert (moment(965606400.0), moment(12345.0)) == ("2000-08-07 00:00:00", "12345")
 
 
 def test_candidates():

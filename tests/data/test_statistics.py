@@ -8,6 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from hfrec.data.catalog import Catalog
 from hfrec.data.histories import Histories
+from hfrec.data.schema import DataError
 from hfrec.data.statistics import (
     SECONDS_PER_DAY,
     Statistics,
@@ -126,3 +127,46 @@ def test_counts_go_with_their_items():
                 expected[place[before], place[after]] = value
         assert np.allclose(carried.transitions.toarray(), expected) and expected.any()
         assert carried.transitions.dtype == np.float32
+
+
+def timed(seed: int) -> Histories:
+    """Histories whose times grow from event to event, of all users by one clock."""
+    histories = ragged(seed)
+    times = np.concatenate([np.sort(np.random.default_rng(seed).uniform(0, 100, n)) for n in histories.lengths])
+    return Histories(histories.rows, histories.offsets, times)
+
+
+@pytest.mark.parametrize("until", [0.0, 30.0, 90.0])
+def test_counting_on_is_counting_all(until):
+    whole = timed(4)
+    keep = whole.times <= until
+    lengths = np.bincount(whole.owners[keep], minlength=len(whole))
+    before = Histories(whole.rows[keep], np.concatenate([[0], np.cumsum(lengths)]), whole.times[keep])
+    counted = Statistics.count(before, NUM_ROWS)
+    if until == 0:
+        assert counted.until is None
+        counted = Statistics(counted.popularity, counted.transitions, until)
+    assert counted.until <= until
+    after, expected = counted.counted_on(whole), Statistics.count(whole, NUM_ROWS)
+    np.testing.assert_array_equal(after.popularity, expected.popularity)
+    np.testing.assert_allclose(after.transitions.toarray(), expected.transitions.toarray(), rtol=1e-6)
+    assert after.until == expected.until == whole.times.max()
+    again = after.counted_on(whole)
+    np.testing.assert_array_equal(again.popularity, expected.popularity)
+    np.testing.assert_allclose(again.transitions.toarray(), after.transitions.toarray())
+    assert again.until == expected.until
+
+
+def test_how_far_was_counted_is_saved_and_carried(tmp_path):
+    statistics = Statistics.count(timed(5), NUM_ROWS)
+    save_file(statistics.to_arrays(), tmp_path / "statistics.safetensors")
+    assert Statistics.from_arrays(load_file(tmp_path / "statistics.safetensors")).until == statistics.until
+    catalog = Catalog.from_frame([{"item_id": item} for item in range(NUM_ROWS - 1)])
+    assert statistics.carried_to(catalog, catalog).until == statistics.until
+
+
+def test_counting_on_needs_to_know_when():
+    with pytest.raises(DataError, match="these counts do not say when"):
+        Statistics.count(ragged(1), NUM_ROWS).counted_on(timed(1))
+    with pytest.raises(DataError, match="these histories do not say when"):
+        Statistics.count(timed(1), NUM_ROWS).counted_on(ragged(1))

@@ -36,6 +36,7 @@ PUBLIC_NAMES = [
     "TextNeighbours",
     "VectorNeighbours",
     "compare_losses",
+    "compare_updates",
     "evaluate",
     "load_interactions",
     "losses",
@@ -44,10 +45,13 @@ PUBLIC_NAMES = [
     "make_shop",
     "run_baselines",
     "run_training",
+    "run_update",
     "split_by_time",
     "split_cold_items",
     "split_leave_last",
+    "split_new_events",
     "train_clip",
+    "updates_table",
 ]
 
 # Runs `hfrec <argument>` as the console script does, then says on stderr whether torch came along.

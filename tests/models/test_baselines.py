@@ -88,3 +88,16 @@ def test_a_half_life_prefers_the_recent(shop_items: ItemTable) -> None:
     train = Histories(np.array([1, 1, 2]), np.array([0, 3]), times=np.array([0.0, 0.0, 10 * day]))
     scores = {days: hfrec.Popularity.fit(train, shop_items, half_life_days=days) for days in (None, 5)}
     assert scores[None].topk(train, 1).rows[0, 0] == 1 and scores[5].topk(train, 1).rows[0, 0] == 2
+
+
+@pytest.mark.parametrize("kind", [hfrec.ItemKNN, hfrec.Popularity, hfrec.TextNeighbours])
+def test_a_baseline_is_refitted_with_its_settings_and_its_words(
+    kind: type[Baseline], train: Histories, shop_items: ItemTable
+) -> None:
+    settings = {"shrink": 7.0} if kind is hfrec.ItemKNN else {}
+    words = {"pattern": ASCII_WORDS} if kind.reads_words else {}
+    some = train.take(range(20))
+    again = kind.fit(some, shop_items, **settings, **words).refitted(train)
+    expected = kind.fit(train, shop_items, **settings, **words)
+    assert again.settings == expected.settings
+    np.testing.assert_array_equal(again.score(some), expected.score(some))

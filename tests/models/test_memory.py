@@ -152,7 +152,7 @@ def test_factors_recall_what_the_users_of_a_history_choose_else() -> None:
     factors = np.zeros((1, NUM_ROWS, 2), np.float32)
     factors[0, 1:4, 0] = factors[0, 4:7, 1] = 0.5
     counted = memory("factors")
-    known = Statistics.of(np.ones(NUM_ROWS, np.float32), Statistics.empty(NUM_ROWS).transitions)
+    known = Statistics(np.ones(NUM_ROWS, np.float32), Statistics.empty(NUM_ROWS).transitions)
     recalled = recall(counted, Histories.from_rows([[1, 2], [5]]), known, factors=ItemFactors(factors, factors * 0))
     np.testing.assert_allclose(amounts(recalled, "factors", 2)[:, [3, 6]], [[0.5, 0], [0, 0.25]])
 
@@ -171,7 +171,7 @@ def test_in_training_a_history_reads_the_factors_of_its_own_fold() -> None:
 def test_of_a_hidden_item_only_what_its_content_lets_expect_is_read() -> None:
     counted, expected = np.ones((1, NUM_ROWS, 1), np.float32), np.full((1, NUM_ROWS, 1), 3, np.float32)
     hidden = np.arange(NUM_ROWS) == 2
-    known = Statistics.of(np.ones(NUM_ROWS, np.float32), Statistics.empty(NUM_ROWS).transitions)
+    known = Statistics(np.ones(NUM_ROWS, np.float32), Statistics.empty(NUM_ROWS).transitions)
     one = memory("factors")
     recalled = recall(
         one, Histories.from_rows([[1], [2]]), known, factors=ItemFactors(counted, expected), hidden=hidden

@@ -82,6 +82,15 @@ def test_every_event_is_a_label_once() -> None:
     assert collate(list(range(len(windows))))["rows"].shape[1] <= 6
 
 
+def test_a_loaded_model_learns_what_a_fresh_one_learns(trained_folder: Path) -> None:
+    loaded = hfrec.RecModel.from_pretrained(trained_folder)
+    learned = [
+        {name for name, weight in one.named_parameters() if weight.requires_grad}
+        for one in (loaded, hfrec.RecModel(loaded.config))
+    ]
+    assert learned[0] == learned[1] and "backbone.wte.weight" not in learned[0], "DDP waits for every gradient"
+
+
 def test_what_cannot_work_is_named(shop_items: ItemTable, train: Histories) -> None:
     with pytest.raises(DataError, match="has no catalogue"):
         hfrec.RecModel(hfrec.RecConfig.for_items(shop_items, hidden_size=32)).score(train.take([0]))
@@ -113,6 +122,9 @@ def test_a_loss_reads_how_often_each_candidate_was_chosen(
 ) -> None:
     model = hfrec.RecModel.from_pretrained(trained_folder)
     batch = model.processor.collator(HistoryWindows(train, 20))([0, 1])
+    with pytest.raises(ValueError, match=r"`Statistics\.with_factors` of the training part"):
+        model(**batch, loss=hfrec.losses.FullSoftmax())
+    model.attach(shop_items, model.statistics.with_factors(train, num_factors=8, content=shop_items.features()))
     seen = []
 
     def loss(states: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, candidates: Any) -> torch.Tensor:
