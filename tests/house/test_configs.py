@@ -20,6 +20,7 @@ PARSERS = {
     "train/make_shop.py": "build_shop_parser",
     "train/pretrain_clip.py": "build_clip_parser",
     "train/compare_losses.py": "build_losses_parser",
+    "train/search.py": "build_search_parser",
 }
 HEADER_KEYS = ("command", "hardware", "minutes", "result")
 MISSPELT = "num_epohcs"
