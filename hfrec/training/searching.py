@@ -71,19 +71,19 @@ class SearchingTrainer(Trainer):
                 "A search needs a `model_init`, the backend 'optuna' and one process, got "
                 f"`model_init` {self.model_init}, {backend!r} and {self.args.world_size} processes."
             )
-        # What `_get_output_dir` reads.
-        self.hp_search_backend, self.hp_name = HPSearchBackend.OPTUNA, hp_name
+        self._limit = TimeLimit(trial_minutes)
+        direction = direction or ("maximize" if self.args.greater_is_better else "minimize")
         given = kwargs.pop("storage", None)
         with sqlite_storage(self.args.output_dir) if given is None else nullcontext(given) as storage:
             settings = {"study_name": "hfrec"} | kwargs | {"storage": storage, "load_if_exists": True}
             settings = {"sampler": continuing_sampler(self.args.seed), "pruner": median_pruner()} | settings
-            direction = direction or ("maximize" if self.args.greater_is_better else "minimize")
             study = open_study(storage, settings["study_name"], direction)
-            for trial in cut_trials(study):
-                clear_checkpoints(self._get_output_dir(trial))
-            self._limit = TimeLimit(trial_minutes)
+            # What `_get_output_dir` reads.
+            self.hp_search_backend, self.hp_name = HPSearchBackend.OPTUNA, hp_name
             self.add_callback(self._limit)
             try:
+                for trial in cut_trials(study):
+                    clear_checkpoints(self._get_output_dir(trial))
                 if (missing := n_trials - len(ended_trials(study))) > 0:
                     super().hyperparameter_search(
                         hp_space or (lambda trial: {}),

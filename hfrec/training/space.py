@@ -194,9 +194,10 @@ class SearchSpace:
 
 def _read(name: str, entry: Mapping[str, Any]) -> Field:
     section, _, field = name.partition(".")
-    if section not in SECTIONS or not field:
+    if section not in SECTIONS or not field.isidentifier():
         raise ValueError(
-            f"A field in `space` must be one of `model` or `training`, such as `training.learning_rate`; got {name!r}."
+            "A field in `space` must be one of `model` or of `training`, such as `training.learning_rate`; "
+            f"got {name!r}."
         )
     if name in SHARED:
         raise ValueError(f"`{name}` must be the same in all trials: {SHARED[name]}. Leave it out of `space`.")

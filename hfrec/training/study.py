@@ -170,10 +170,14 @@ class TimeLimit(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
         self._evaluation_seconds = max(self._evaluation_seconds, metrics.get("eval_seconds", 0.0))
+        self._stop_if_late(state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._stop_if_late(state, control) and args.eval_strategy == "steps":
+            control.should_evaluate = True  # By epochs, the epoch that ends with it brings it.
+
+    def _stop_if_late(self, state: Any, control: Any) -> bool:
         spent = time.monotonic() - self._started + self._evaluation_seconds
         if self.minutes is not None and spent > 60 * self.minutes and state.global_step < state.max_steps:
             self.reached = control.should_training_stop = True
-            # By epochs, the epoch that ends here brings it.
-            control.should_evaluate |= args.eval_strategy == "steps"
+        return self.reached

@@ -125,8 +125,13 @@ def test_the_value_is_the_best_on_validation_and_the_test_part_has_no_say(
     assert judged[-1] < max(judged), "the last is the best: the test shows nothing"
 
 
-def test_a_trial_stops_in_time_and_what_it_has_reached_counts(by_ids: tuple[Splits, ItemTable], tmp_path: Path) -> None:
-    trainer = trainer_of(by_ids, tmp_path, num_train_epochs=500, patience=0)
+@pytest.mark.parametrize(
+    "by", [{}, {"eval_strategy": "steps", "save_strategy": "no", "load_best_model_at_end": False, "eval_steps": 9000}]
+)
+def test_a_trial_stops_in_time_and_what_it_has_reached_counts(
+    by: dict[str, Any], by_ids: tuple[Splits, ItemTable], tmp_path: Path
+) -> None:
+    trainer = trainer_of(by_ids, tmp_path, num_train_epochs=500, patience=0, **by)
     best = trainer.hyperparameter_search(rates, n_trials=1, trial_minutes=1 / 60)
     (trial,) = study_of(tmp_path).trials
     assert trial.user_attrs["ended"] == "out of time" and 0 < trial.user_attrs["epochs"] < 500

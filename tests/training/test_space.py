@@ -35,12 +35,13 @@ def trials(*fixed: dict[str, Any], space: SearchSpace, drawn: int = 0) -> list[d
 @pytest.mark.parametrize(
     ("field", "entry", "message"),
     [
-        ("learning_rate", {"low": 0, "high": 1}, "must be one of `model` or `training`, .* got 'learning_rate'"),
+        ("learning_rate", {"low": 0, "high": 1}, "must be one of `model` or of `training`, .* got 'learning_rate'"),
         (
             "data.split",
             {"choices": ["by_time", "leave_last"]},
-            r"must be one of `model` or `training`, .* 'data\.split'",
+            r"must be one of `model` or of `training`, .* 'data\.split'",
         ),
+        ("model.backbone_config.n_layer", {"low": 1, "high": 2}, "got 'model.backbone_config.n_layer'"),
         ("training.output_dir", {"choices": ["a", "b"]}, "must be the same in all trials: all trials are of one study"),
         ("training.validation_targets", {"low": 1, "high": 2}, "must be the same in all trials: .* one sample"),
         ("model.dropout", {"lo": 0, "high": 1}, r"must be given as \{low, high, log, step\} or as \{choices\}, got"),
@@ -78,7 +79,7 @@ def test_an_empty_space_is_refused() -> None:
     ("field", "entry", "message"),
     [
         ("training.learning_rat", {"low": 0.1, "high": 1.0}, "learning_rat"),
-        ("model.modalities.text", {"choices": [1, 2]}, "modalities"),
+        ("model.modalities", {"choices": [{}, {"text": 3}]}, "modalities"),
         ("model.hidden_size", {"low": 16.5, "high": 32.5}, "hidden_size"),
         ("model.hidden_size", {"low": 16.0, "high": 32.0}, "hidden_size"),
         ("model.use_times", {"low": 0, "high": 1}, "use_times"),
