@@ -143,6 +143,13 @@ def build_updates_parser() -> ArgumentParser:
     return build_updates_parser()
 
 
+def build_search_parser() -> ArgumentParser:
+    """The parser of `train/search.py`."""
+    from hfrec.training.search import build_search_parser
+
+    return build_search_parser()
+
+
 def build_shop_parser() -> ArgumentParser:
     """The parser of `train/make_shop.py`."""
     parser = _config_parser("make_shop.py", "Write the synthetic shop.")

@@ -19,7 +19,7 @@ from hfrec.data.schema import ITEM_ID, USER_ID
 from hfrec.evaluation.accuracy import METRICS, metric_values
 from hfrec.evaluation.beyond_accuracy import coverage
 from hfrec.evaluation.bootstrap import Interval, paired_interval
-from hfrec.evaluation.ranking import Ranking, Scorer
+from hfrec.evaluation.ranking import Ranking, Scorer, TargetScorer
 from hfrec.evaluation.slices import MIN_USERS
 
 MISSING = "-"
@@ -136,10 +136,10 @@ def evaluate(
 ) -> Evaluation:
     """Rank every candidate for every target.
 
-    Targets are sorted by the length of their history and cut into batches; batch b is scored by process b
-    modulo `num_processes`. A batch is the same whatever the number of processes, hence so are its scores;
-    ranks and lists are gathered, and every process returns the whole. A batch's scores `(B, C)` are the
-    largest thing in memory.
+    Targets are sorted by the length of their history and cut into batches, those of one user together where the
+    model has `score_targets`; batch b is scored by process b modulo `num_processes`. A batch is the same whatever
+    the number of processes, hence so are its scores; ranks and lists are gathered, and every process returns the
+    whole. A batch's scores `(B, C)` are the largest thing in memory.
 
     Args:
         slices: parts of the targets, see `target_slices`; `all` is always there.
@@ -167,8 +167,7 @@ def evaluate(
         )
     process_index, num_processes = _share(process_index, num_processes)
 
-    # Longest first: a batch that does not fit into memory fails at once, not at the end.
-    order = np.argsort(-targets.positions, kind="stable")
+    order = _order(model, targets)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     mine: Any = batches[process_index::num_processes]
     if progress and process_index == 0:
@@ -273,6 +272,15 @@ def _check_targets(targets: Targets) -> None:
             f"catalogue row {targets.rows[first]} of the user {targets.user_ids[targets.users[first]]!r}. "
             "Take the candidates from the interactions that the targets come from, or rank all items."
         )
+
+
+def _order(model: Scorer, targets: Targets) -> np.ndarray:
+    """Longest first: a batch that does not fit into memory fails at once, not at the end."""
+    if not isinstance(model, TargetScorer):
+        return np.argsort(-targets.positions, kind="stable")
+    longest = np.zeros(len(targets.sequences), dtype=np.int64)
+    np.maximum.at(longest, targets.users, targets.positions)
+    return np.lexsort((-targets.positions, targets.users, -longest[targets.users]))
 
 
 def _share(process_index: int | None, num_processes: int | None) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,14 @@ class Scorer(Protocol):
 
     def score(self, histories: Histories, items: np.ndarray | None = None) -> torch.Tensor:
         """Scores `(B, len(items))` of the catalogue rows `items` after each history."""
+
+
+@runtime_checkable
+class TargetScorer(Scorer, Protocol):
+    """What scores the targets of one user together, for less than one by one."""
+
+    def score_targets(self, targets: Targets, indices: np.ndarray, items: np.ndarray | None = None) -> torch.Tensor:
+        """`score(targets.histories(indices), items)`."""
 
 
 class Ranking:
@@ -43,7 +51,10 @@ class Ranking:
         """
         histories = self.targets.histories(indices)
         candidates = self.targets.candidates
-        scores = torch.as_tensor(model.score(histories, items=candidates))
+        if isinstance(model, TargetScorer):
+            scores = torch.as_tensor(model.score_targets(self.targets, indices, items=candidates))
+        else:
+            scores = torch.as_tensor(model.score(histories, items=candidates))
         if scores.shape != (len(indices), len(candidates)):
             raise ValueError(
                 f"`{type(model).__name__}.score` must return a score for each of {len(indices)} histories "

@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 from hfrec.data.catalog import Catalog
 from hfrec.data.collator import IGNORED
 from hfrec.data.factors import ItemFactors
-from hfrec.data.histories import Histories
+from hfrec.data.histories import Histories, Targets
 from hfrec.data.schema import DataError
 from hfrec.data.statistics import Statistics
 from hfrec.items.encoder import ItemEncoder
@@ -29,6 +29,7 @@ from hfrec.models.configuration import RecConfig
 from hfrec.models.item_tower import ItemTower
 from hfrec.models.memory import Memory, Own, Pairs
 from hfrec.models.processing import RecProcessor
+from hfrec.models.target_states import target_states
 from hfrec.models.topk import TopK, top_rows
 
 _ROWS_AT_ONCE = 16_384
@@ -230,13 +231,21 @@ class RecModel(PreTrainedModel):
 
     def score(self, histories: Histories, items: np.ndarray | None = None) -> Tensor:
         """Scores `(B, N)`, column j for catalogue row j + 1; with `items` `(C,)`, of those rows `(B, C)`."""
+        return self._scores(histories, items, lambda: self._states_of(histories)[:, -1])
+
+    def score_targets(self, targets: Targets, indices: np.ndarray, items: np.ndarray | None = None) -> Tensor:
+        """`score(targets.histories(indices), items)`, by one pass for all targets of a user where that is the same."""
+        states = partial(target_states, self._states_of, targets, indices, self.config.max_history)
+        return self._scores(targets.histories(indices), items, states)
+
+    def _scores(self, histories: Histories, items: np.ndarray | None, states: Callable[[], Tensor]) -> Tensor:
+        """Scores `(B, C)` after the `states` `(B, D)`, those of `histories`; not in training, and without gradients."""
         device = self.device
         was_training = self.training
         self.eval()
         try:
             with torch.no_grad():
-                tokens = {name: value.to(device) for name, value in self.processor(histories).items()}
-                state = self._states(**tokens)[:, -1]
+                state = states()
                 rows = np.arange(1, self.catalog.num_rows) if items is None else np.asarray(items)
                 rows = torch.from_numpy(rows).to(device)
                 scores = (self._scaled(state) @ self._all_item_vectors()[rows].T).float()
@@ -253,6 +262,10 @@ class RecModel(PreTrainedModel):
     ) -> TopK:
         """The K best rows `(B, K)` and their scores, best first; `exclude` and tombstones are hidden."""
         return top_rows(self, histories, k, exclude, items)
+
+    def _states_of(self, histories: Histories) -> Tensor:
+        """States `(B, L + 1, D)` after each token of `histories`, padded on the left."""
+        return self._states(**{name: value.to(self.device) for name, value in self.processor(histories).items()})
 
     def _states(
         self,

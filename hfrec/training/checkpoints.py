@@ -11,7 +11,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,15 @@ def sweep(folder: str | Path) -> None:
     for suffix in (HALF_WRITTEN, REMOVED):
         for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*{suffix}"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def clear_checkpoints(folder: str | Path) -> None:
+    """Discard all checkpoints in `folder`, half-written ones too; the folder goes where nothing else is in it."""
+    for checkpoint in checkpoints(folder):
+        discard(checkpoint)
+    sweep(folder)
+    with suppress(OSError):
+        Path(folder).rmdir()
 
 
 def tensor_bytes(value: Any) -> int:

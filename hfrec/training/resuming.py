@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,13 @@ class EpochSampler(LengthGroupedSampler):
 
 
 class Patience(EarlyStoppingCallback):
-    """`EarlyStoppingCallback` that counts on from a checkpoint."""
+    """`EarlyStoppingCallback` by the `patience` of the arguments, 0 for none, that counts on from a checkpoint."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         super().on_train_begin(args, state, control, **kwargs)
-        saved = state.stateful_callbacks.get(type(self).__name__, {}).get("attributes", {})
+        self.early_stopping_patience = args.patience or sys.maxsize
+        # At step 0 the state holds what another training with these callbacks has left.
+        saved = state.stateful_callbacks.get(type(self).__name__, {}).get("attributes", {}) if state.global_step else {}
         self.early_stopping_patience_counter = saved.get("early_stopping_patience_counter", 0)
         if self.early_stopping_patience_counter >= self.early_stopping_patience:
             control.should_training_stop = True

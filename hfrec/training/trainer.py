@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback
+from huggingface_hub.errors import StrictDataclassError
+from transformers import TrainerCallback, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -37,6 +38,8 @@ from hfrec.training.checkpoints import (
 from hfrec.training.divergence import LossWatch, divergence, nonfinite_weight
 from hfrec.training.replay import first_labels, warn_of_differences
 from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, set_rate
+from hfrec.training.searching import SearchingTrainer
+from hfrec.training.study import IMPOSSIBLE, no_hope_in
 
 _LOSS_STATE = "loss_since_log_{}.pt"
 
@@ -46,7 +49,7 @@ NEW_ITEM_BOOSTS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 """What `choose_new_item_boost` tries."""
 
 
-class RecTrainer(Trainer):
+class RecTrainer(SearchingTrainer):
     """Trains a `RecModel` on the training part of `splits`; validation NDCG@10 chooses the checkpoint.
 
     The model gets a row of its id table for each item that has a training event, the catalogue and the counts of the
@@ -56,61 +59,80 @@ class RecTrainer(Trainer):
     them to its counts; `splits` are then of `split_new_events(events, model.statistics.until)`.
 
     Args:
-        model: a fresh or a trained model.
+        model: a fresh or a trained model; or `None`, with `model_init`.
         args: how to train.
         splits: the cut log.
         items: the catalogue and its vectors.
         loss: of `hfrec.losses`; by default the one that `args` names.
         replay: share of the users with earlier events, 0 … 1, of whom all events are trained on again, so that what
             they taught is not forgotten; `None` counts and trains from the beginning.
+        model_init: makes the fresh model of each training, from its trial or, outside of a search, from `None`.
     """
 
     def __init__(
         self,
-        model: RecModel,
-        args: RecTrainingArguments,
+        model: RecModel | None = None,
+        args: RecTrainingArguments | None = None,
         *,
         splits: Splits,
         items: ItemTable,
         loss: Callable[..., Any] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         replay: float | None = None,
+        model_init: Callable[[Any], RecModel] | None = None,
     ) -> None:
-        catalog = items.catalog
-        train = splits.train_histories(catalog)
-        model.grow_item_ids(catalog.ids(np.unique(train.rows)))
-        texts = catalog.texts()
-        words = TextIndex.fit(texts) if "words" in model.config.memories and any(texts) else None
-        if replay is None:
-            counts, firsts = Statistics.count(train, catalog.num_rows), None
-        else:
-            counted = model.attach(items).statistics
-            warn_of_differences(counted, train)
-            counts, firsts = counted.counted_on(train), first_labels(counted, train, replay, args.seed)
-        if "factors" in model.config.memories:
-            content = items.features() if items.modalities else None
-            counts = counts.with_factors(train, model.config.num_factors, content)
-        model.attach(items, counts, words)
-        windows = HistoryWindows(train, model.config.max_history, firsts=firsts)
-        stops = [Patience(args.patience)] if args.patience and args.load_best_model_at_end else []
+        if args is None or (model is None) == (model_init is None):
+            raise ValueError(
+                "`RecTrainer` needs `args` and either a `model` or a `model_init`, got "
+                f"`model` {type(model).__name__}, `args` {type(args).__name__}, `model_init` {model_init}."
+            )
+        self.splits, self.items, self.catalog = splits, items, items.catalog
+        self.train_histories = splits.train_histories(self.catalog)
+        self.replay, self.model_init = replay, model_init
+        model = super().call_model_init() if model is None else model
+        windows = self._furnish(model, args.seed)
         super().__init__(
             model=model,
             args=args,
             train_dataset=windows,
-            eval_dataset=splits.targets("validation", catalog),
+            eval_dataset=splits.targets("validation", self.catalog),
             data_collator=model.processor.collator(windows),
-            callbacks=[GoOn(), *stops, *(callbacks or [])],
+            callbacks=[GoOn(), *([Patience()] if args.load_best_model_at_end else []), *(callbacks or [])],
         )
-        self.splits, self.train_histories, self.catalog = splits, train, catalog
+        # transformers' `__init__` takes no `model_init` beside a model, and would make one with nothing to furnish it.
+        self.model_init = model_init
+        self._given_loss = loss
         self.loss = loss or args.make_loss()
         self.model_accepts_loss_kwargs = True
         self._watch = LossWatch()
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+    def _furnish(self, model: RecModel, seed: int) -> HistoryWindows:
+        """Give `model` its ids, the catalogue and the counts; the windows that it is trained on."""
+        train, catalog = self.train_histories, self.catalog
+        model.grow_item_ids(catalog.ids(np.unique(train.rows)))
+        texts = catalog.texts()
+        words = TextIndex.fit(texts) if "words" in model.config.memories and any(texts) else None
+        if self.replay is None:
+            counts, firsts = Statistics.count(train, catalog.num_rows), None
+        else:
+            counted = model.attach(self.items).statistics
+            warn_of_differences(counted, train)
+            counts = counted.counted_on(train)
+            firsts = first_labels(counted, train, self.replay, seed)
+        if "factors" in model.config.memories:
+            content = self.items.features() if self.items.modalities else None
+            counts = counts.with_factors(train, model.config.num_factors, content)
+        model.attach(self.items, counts, words)
+        return HistoryWindows(train, model.config.max_history, firsts=firsts)
+
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Train; on one process a run that goes on from a checkpoint ends with the weights of one never interrupted.
 
         Args:
             resume_from_checkpoint: a checkpoint, or `True` for the newest complete one of `args.output_dir`, if any.
+            trial: of a search, see `hyperparameter_search`.
 
         Raises:
             DataError: the checkpoint is torn, not there, or of another model or catalogue.
@@ -124,7 +146,17 @@ class RecTrainer(Trainer):
         if checkpoint is not None:
             check_fits(checkpoint, self.model)
         self._watch = LossWatch()
-        return super().train(None if checkpoint is None else str(checkpoint), *args, **kwargs)
+        return super().train(None if checkpoint is None else str(checkpoint), trial, *args, **kwargs)
+
+    def call_model_init(self, trial: Any = None) -> RecModel:
+        """A fresh model, with all that its trial changes: its data, its loss, and chance as `run_training` has it."""
+        with no_hope_in(trial, IMPOSSIBLE, ValueError, StrictDataclassError):
+            model = super().call_model_init(trial)
+            self.train_dataset = self._furnish(model, self.args.seed)
+            self.data_collator = model.processor.collator(self.train_dataset)
+            self.loss = self._given_loss or self.args.make_loss()
+        set_seed(self.args.seed)
+        return model
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The loss goes along as an argument: a module as an attribute would end up in the checkpoint."""

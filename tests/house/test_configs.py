@@ -22,6 +22,7 @@ PARSERS = {
     "train/compare_losses.py": "build_losses_parser",
     "train/update.py": "build_update_parser",
     "train/compare_updates.py": "build_updates_parser",
+    "train/search.py": "build_search_parser",
 }
 HEADER_KEYS = ("command", "hardware", "minutes", "result")
 MISSPELT = "num_epohcs"

@@ -30,7 +30,7 @@ FLOORS = {
 # fmt: off
 LATE_EVERYWHERE = frozenset({
     "captum", "datasets", "fairlearn", "faiss", "fastapi", "flwr", "gradio", "implicit",
-    "ir_measures", "onnx", "onnxruntime", "onnxscript", "opacus", "pandas", "pyversity",
+    "ir_measures", "onnx", "onnxruntime", "onnxscript", "opacus", "optuna", "pandas", "pyversity",
     "qdrant_client", "ray", "redis", "sentence_transformers", "torchao", "torchvision",
     "trackio", "uvicorn",
 })

@@ -29,24 +29,32 @@ model: {{hidden_size: 16, max_history: 10, num_layers: 1}}
 training: {{output_dir: {folder}/out, num_train_epochs: 6, per_device_train_batch_size: 16, loss: sampled_softmax,
   num_negatives: 50, learning_rate: 0.01, patience: 2, disable_tqdm: true, use_cpu: true}}
 """
+SEARCH = """
+search: {{trials: 4}}
+space:
+  training.learning_rate: {{low: 1e-3, high: 0.1, log: true}}
+  model.dropout: {{low: 0.0, high: 0.6, step: 0.1}}
+  model.memories: {{choices: [[], [transitions, popularity]]}}
+"""
 # 33 batches make an epoch: a save after every 20 steps is in the middle of one.
 STEPS = ["save_strategy=steps", "save_steps=20", "eval_strategy=steps", "eval_steps=20"]
 
 
 @pytest.fixture
 def start(tmp_path: Path, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ForkServerProcess]:
-    """Starts `train/train.py` on the shop, as a process of its own, forked where the libraries are loaded already."""
+    """Starts a script of `train/` on the shop, as a process of its own, forked where the libraries are loaded."""
     shop.save(tmp_path)
-    (tmp_path / "run.yaml").write_text(CONFIG.format(folder=tmp_path), encoding="utf-8")
+    for name, text in (("run.yaml", CONFIG), ("search.yaml", CONFIG + SEARCH)):
+        (tmp_path / name).write_text(text.format(folder=tmp_path), encoding="utf-8")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hfrec.training.run"])
+    context.set_forkserver_preload(["hfrec.training.search"])
 
-    def started(output: str, *flags: str) -> ForkServerProcess:
+    def started(output: str, *flags: str, script: str = "train.py", config: str = "run.yaml") -> ForkServerProcess:
         given = [f"--training.{flag}" for flag in (f"output_dir={tmp_path / output}", *flags)]
-        monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tmp_path / "run.yaml"), *given])
-        process = context.Process(target=runpy.run_path, args=(str(ROOT / "train/train.py"), None, "__main__"))
+        monkeypatch.setattr(sys, "argv", [script, "--config", str(tmp_path / config), *given])
+        process = context.Process(target=runpy.run_path, args=(str(ROOT / "train" / script), None, "__main__"))
         process.start()
         return process
 
@@ -81,9 +89,13 @@ def half_written(folder: Path) -> bool:
     return any(folder.glob("checkpoint-*.half-written/model.safetensors"))
 
 
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def figures(folder: Path) -> dict[str, Any]:
     """All that `results.json` says but what the run cost."""
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    results = read(folder / "results.json")
     return {name: value for name, value in results.items() if name not in ("seconds", "peak_memory_mib")}
 
 
@@ -108,3 +120,29 @@ def test_a_killed_run_ends_as_one_that_was_not(
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
     assert figures(out) == figures(whole)
     assert not list(out.glob("checkpoint-*")), "nothing pickled stays"
+
+
+def test_a_killed_search_ends_as_one_that_was_not(start: Callable[..., ForkServerProcess], tmp_path: Path) -> None:
+    """Killed in its third trial, it tries the same again; the best of it trains to the figure that the search saw."""
+    search = {"script": "search.py", "config": "search.yaml"}
+    out = tmp_path / "killed"
+    run = start("killed", **search)
+    kill_when(run, lambda: any(checkpoints(out / "run-2")))
+    assert not checkpoints(out / "run-0") and not (out / "best.yaml").exists()
+
+    finish(start("killed", **search))
+    finish(start("whole", **search))
+    killed, whole = (read(tmp_path / name / "search.json") for name in ("killed", "whole"))
+    (cut,) = (trial for trial in killed["trials"] if trial["ended"] == "cut")
+    assert (cut["number"], cut["value"]) == (2, None)
+    trials, expected = (
+        [(trial["settings"], trial["value"], trial["ended"]) for trial in trials if trial["ended"] != "cut"]
+        for trials in (killed["trials"], whole["trials"])
+    )
+    assert trials == expected and len(trials) == 4
+    assert len({repr(settings) for settings, *_ in trials}) == 4, "a draw was repeated"
+    assert cut["settings"] == trials[2][0]
+    assert not list(out.glob("run-*"))
+
+    finish(start("killed/best", script="train.py", config="killed/best.yaml"))
+    assert read(out / "best" / "results.json")["chosen"]["validation ndcg@10"] == killed["best"]["value"]
