@@ -10,7 +10,7 @@ SLICES = ("all", "warm", "cold", "rare", "new_user")
 
 def judged_part(results: dict[str, Any]) -> str:
     """The part of the data that the figures of a run are of: an update has no test part."""
-    return "test" if "test" in results else "validation"
+    return "validation" if "update" in results else "test"
 
 
 def render_card(results: dict[str, Any]) -> str:
