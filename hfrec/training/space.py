@@ -25,6 +25,7 @@ SHARED = {
     "training.validation_targets": "trials are compared on one sample",
     "training.data_seed": "trials are compared on one sample, drawn under it",
     "training.new_item_cost": "it moves nothing that trials are compared by",
+    "training.refit": "it moves nothing that trials are compared by",
 }
 """Fields that are the same in all trials, and why."""
 
