@@ -44,6 +44,11 @@ class Histories:
         return cls(_joined(arrays, np.int64), _offsets([len(rows) for rows in arrays]))
 
     @classmethod
+    def from_padded(cls, matrix: np.ndarray) -> Histories:
+        """Histories of catalogue rows `(B, L)`, without their zeros."""
+        return cls(matrix[matrix > 0].astype(np.int64), _offsets((matrix > 0).sum(1)))
+
+    @classmethod
     def from_ids(cls, histories: Iterable[Sequence[Any]], catalog: Catalog) -> Histories:
         """Histories of real item ids; ids that `catalog` does not know are left out."""
         rows = [catalog.rows(ids) for ids in histories]

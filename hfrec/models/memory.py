@@ -223,6 +223,20 @@ class Memory(nn.Module):
             tastes = Tastes.of(whole, factors.where(known), None if own is None else own.folds[own.owners])
         return Recall(recalled, pairs, known, (popularity / mean).astype(np.float32), tastes, taken)
 
+    def fold_factors(self, statistics: Statistics) -> ItemFactors | None:
+        """The factors that training reads, none fitted to the history that reads it; `None` where none are read.
+
+        Raises:
+            ValueError: they are needed and were not fitted.
+        """
+        if "factors" not in self.sources:
+            return None
+        if statistics.factorization is None or statistics.factorization.folds is None:
+            raise ValueError(
+                "A memory of factors is trained on `Statistics.with_factors` of the training part, got none."
+            )
+        return statistics.factorization.folds
+
     def forward(self, states: Tensor, recalled: Recall, positions: Tensor, rows: Tensor) -> Tensor:
         """Logits `(p, C)` of catalogue rows `(C,)` after states `(p, D)`, those of the recalled `positions` `(p,)`."""
         first = torch.tensor([_FIRST[name] for name in self.sources], device=states.device)

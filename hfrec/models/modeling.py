@@ -312,25 +312,14 @@ class RecModel(PreTrainedModel):
         if own is None or folds is None:
             raise ValueError("A model with memories is trained on `own` and `folds`, the users' events, got none.")
         assert self.statistics is not None
-        tokens = _ragged(rows)
-        owners = valid.nonzero(as_tuple=True)[0].cpu().numpy()
+        users = valid.nonzero(as_tuple=True)[0].cpu().numpy()
         stops = (rows > 0).cumsum(1)[valid].cpu().numpy()
-        histories = tokens.spans(owners, np.zeros_like(stops), stops)
-        whose = Own(_ragged(own), folds.cpu().numpy(), owners)
+        histories = Histories.from_padded(rows.cpu().numpy()).spans(users, np.zeros_like(stops), stops)
+        whose = Own(Histories.from_padded(own.cpu().numpy()), folds.cpu().numpy(), users)
         hidden_rows = None if hidden is None else hidden.cpu().numpy()
-        recalled = self.memory.recall(histories, self.statistics, self._pairs, self._fold_factors(), whose, hidden_rows)
+        factors = self.memory.fold_factors(self.statistics)
+        recalled = self.memory.recall(histories, self.statistics, self._pairs, factors, whose, hidden_rows)
         return lambda positions, candidates: self.memory(states[positions], recalled, positions, candidates)
-
-    def _fold_factors(self) -> ItemFactors | None:
-        """The factors that training reads: no user those that were fitted to their own history."""
-        assert self.memory is not None and self.statistics is not None
-        if "factors" not in self.memory.sources:
-            return None
-        if self.statistics.factorization is None or self.statistics.factorization.folds is None:
-            raise ValueError(
-                "A memory of factors is trained on `Statistics.with_factors` of the training part, got none."
-            )
-        return self.statistics.factorization.folds
 
     def _scaled(self, states: Tensor) -> Tensor:
         scale = self.config.logit_scale
@@ -403,9 +392,3 @@ class RecModel(PreTrainedModel):
             model.item_encoder = files.item_encoder
             model.attach(files.items, files.statistics, files.text_index)
         return loaded
-
-
-def _ragged(rows: Tensor) -> Histories:
-    """The rows `(B, L)` without their zeros."""
-    matrix = rows.cpu().numpy()
-    return Histories.from_rows([row[row > 0] for row in matrix])

@@ -74,6 +74,12 @@ def test_padded_against_brute_force(seed):
     assert times.dtype == np.float64
 
 
+def test_from_padded_undoes_padded():
+    histories = Histories.from_rows([[3, 1], [], [2, 2, 5]])
+    again = Histories.from_padded(histories.padded(histories.rows))
+    assert [again[place].tolist() for place in range(3)] == [[3, 1], [], [2, 2, 5]]
+
+
 def test_padded_of_nothing():
     assert Histories.from_rows([]).padded(np.zeros(0, np.int64)).shape == (0, 0)
     assert Histories.from_rows([[], []]).padded(np.zeros(0, np.int64)).shape == (2, 0)
