@@ -1,6 +1,7 @@
 """hfrec: the first recommender that you can `from_pretrained`.
 
-Everything named here is loaded when it is first used; transformers' Auto classes know hfrec's models from then on.
+Everything named here is loaded when it is first used. transformers' Auto classes and its `pipeline` know hfrec's models
+from the import on: what they need of hfrec is loaded when they are.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from hfrec.registration import when_imported
+
 __version__ = "0.1.0"
 
 _EXPORTS = {
     "Catalog": "hfrec.data.catalog",
     "CountingTransitions": "hfrec.models.transitions",
     "Histories": "hfrec.data.histories",
+    "HubTable": "hfrec.data.hub",
     "Hybrid": "hfrec.models.hybrid",
     "Item2Vec": "hfrec.models.item2vec",
     "ItemEncoder": "hfrec.items.encoder",
@@ -40,6 +44,8 @@ _EXPORTS = {
     "losses_table": "hfrec.training.compare",
     "make_captions": "hfrec.data.synthetic",
     "make_shop": "hfrec.data.synthetic",
+    "push_folder": "hfrec.data.repository",
+    "push_table": "hfrec.items.sharing",
     "run_baselines": "hfrec.training.baseline_run",
     "run_search": "hfrec.training.search",
     "run_training": "hfrec.training.run",
@@ -54,6 +60,10 @@ _EXPORTS = {
 }
 
 __all__ = sorted([*_EXPORTS, "losses"])
+
+
+when_imported("transformers.models.auto.modeling_auto", "hfrec.models")
+when_imported("transformers.pipelines", "hfrec.recommend.pipeline")
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-COMMANDS = ("encode", "train", "evaluate", "recommend", "similar", "card")
+COMMANDS = ("encode", "train", "evaluate", "recommend", "similar", "card", "push")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             _run_config(arguments[0], arguments[1:])
             return
         parsed = build_parser().parse_args(arguments)
-        commands = {"encode": _encode, "recommend": _recommend, "similar": _similar, "card": _card}
+        commands = {"encode": _encode, "recommend": _recommend, "similar": _similar, "card": _card, "push": _push}
         commands[parsed.command](parsed)
 
 
@@ -83,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("evaluate", help="judge a folder: --model DIR --config FILE", add_help=False)
 
     recommend = commands.add_parser("recommend", help="lists for one user, for some of a log, or for a million")
-    recommend.add_argument("--model", required=True)
+    recommend.add_argument("--model", required=True, help="a folder or a Hub id")
     who = recommend.add_mutually_exclusive_group(required=True)
     who.add_argument("--history", help="item ids, oldest first: a,b,c")
     who.add_argument("--histories", help='JSON lines or Parquet of {"user_id", "item_ids"}')
@@ -100,18 +100,34 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     similar = commands.add_parser("similar", help="items whose content is alike")
-    similar.add_argument("--model", required=True)
+    similar.add_argument("--model", required=True, help="a folder or a Hub id")
     similar.add_argument("--item", required=True)
     similar.add_argument("--sheet", help="PNG of the items as pictures")
     for command in (recommend, similar):
+        command.add_argument("--revision", help="of a Hub id: branch, tag or commit")
         command.add_argument("--k", type=int, default=10)
         command.add_argument("--images", help="folder in which the catalogue's picture paths start")
 
     card = commands.add_parser("card", help="write README.md anew from results.json")
-    card.add_argument("--model", required=True)
+    card.add_argument("--model", help="the folder of a run")
+    card.add_argument("--out", help="a file NAME.md elsewhere, with the figures and pictures beside it")
     card.add_argument(
-        "--check", action="store_true", help="write nothing; fail if README.md is not what would be written"
+        "--check",
+        action="store_true",
+        help="write nothing; fail if the card is not what would be written, or not what the Hub documents",
     )
+
+    push = commands.add_parser("push", help="share a saved recommender, or a table, on the Hub")
+    what = push.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model", help="a saved recommender")
+    what.add_argument("--table", help="items or interactions, as a data set: Parquet, CSV or JSON lines")
+    push.add_argument("--repo", required=True, metavar="OWNER/NAME")
+    push.add_argument(
+        "--private", action="store_true", default=None, help="if it is made now; else as the account has it"
+    )
+    push.add_argument("--revision", help="the branch, made if need be; by default main")
+    push.add_argument("--message", help="of the commit")
+    push.add_argument("--images", help="of an items table: folder of <item_id>.jpg, or a column")
     return parser
 
 
@@ -233,7 +249,7 @@ def _recommend(arguments: argparse.Namespace) -> None:
     from hfrec.recommend.batch import read_histories, recommend_table
     from hfrec.recommend.recommender import Recommender
 
-    recommender = Recommender.from_pretrained(arguments.model, images=arguments.images)
+    recommender = Recommender.from_pretrained(arguments.model, images=arguments.images, revision=arguments.revision)
     if arguments.histories:
         if not arguments.out:
             raise ValueError("`--histories` needs `--out`, the Parquet file for the lists.")
@@ -291,7 +307,7 @@ def _some_histories(recommender: Any, arguments: argparse.Namespace) -> dict[str
 def _similar(arguments: argparse.Namespace) -> None:
     from hfrec.recommend.recommender import Recommender
 
-    recommender = Recommender.from_pretrained(arguments.model, images=arguments.images)
+    recommender = Recommender.from_pretrained(arguments.model, images=arguments.images, revision=arguments.revision)
     item_id = _typed(recommender, [arguments.item])[0]
     found = recommender.similar_items(item_id, arguments.k)
     for rank, item in enumerate(found, start=1):
@@ -300,24 +316,33 @@ def _similar(arguments: argparse.Namespace) -> None:
 
 
 def _card(arguments: argparse.Namespace) -> None:
-    import json
+    from hfrec.training.card import check_card, write_card
 
-    from hfrec.model_card import render_card
-    from hfrec.models.artifact import write_documents
+    if arguments.check:
+        print(check_card(arguments.out or arguments.model))
+    elif arguments.model is None:
+        raise ValueError("`hfrec card` needs `--model`, the folder of the run; only `--check` does with `--out` alone.")
+    else:
+        print(write_card(arguments.model, arguments.out))
 
-    path = Path(arguments.model) / "README.md"
-    results = path.with_name("results.json")
-    if not results.is_file():
-        raise ValueError(f"A card is made of what a run measured; {results} is missing. Write it: hfrec train …")
-    try:
-        card = render_card(json.loads(results.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{results} is not what a run writes: {type(error).__name__} {error}") from error
-    if not arguments.check:
-        write_documents(arguments.model, {"README.md": card})
-    elif not path.exists() or path.read_text(encoding="utf-8") != card:
-        raise ValueError(f"{path} is not the card of results.json. Write it: hfrec card --model {arguments.model}")
-    print(path)
+
+def _push(arguments: argparse.Namespace) -> None:
+    where = {"private": arguments.private, "revision": arguments.revision, "commit_message": arguments.message}
+    if arguments.model is not None:
+        from hfrec.data.repository import push_folder
+
+        print(push_folder(arguments.model, arguments.repo, **where).commit_url)
+        return
+    from hfrec.data.read import read_table
+    from hfrec.items.sharing import push_table
+
+    if arguments.images is not None:
+        from hfrec.data.catalog import Catalog
+
+        table = Catalog.from_file(arguments.table, images=arguments.images)
+    else:
+        table = read_table(arguments.table, "pushed")
+    print(push_table(table, arguments.repo, **where).commit_url)
 
 
 def _expression(text: str | None) -> Any:

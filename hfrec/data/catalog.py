@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hfrec.data.pictures import is_key
 from hfrec.data.read import expand_path, read_table
 from hfrec.data.schema import (
     AUDIO,
@@ -40,12 +41,20 @@ class Catalog:
         frame: one line an item, `item_id` first; a boolean column `removed` marks the tombstones.
         root: the folder in which relative picture paths resolve; `None` if pictures are bytes or absent.
         text_columns: the columns that make up an item's text, in order.
+        pictures: those that a saved catalogue keeps apart, by the key that stands in `image`.
     """
 
-    def __init__(self, frame: pl.DataFrame, root: Path | None, text_columns: Sequence[str]) -> None:
+    def __init__(
+        self,
+        frame: pl.DataFrame,
+        root: Path | None,
+        text_columns: Sequence[str],
+        pictures: Mapping[str, bytes] | None = None,
+    ) -> None:
         self.frame = frame
         self.root = root
         self.text_columns = tuple(text_columns)
+        self.pictures: Mapping[str, bytes] = {} if pictures is None else pictures
         self._rows: dict[Any, int] = {item_id: row for row, item_id in enumerate(frame[ITEM_ID].to_list(), start=1)}
 
     @classmethod
@@ -183,9 +192,14 @@ class Catalog:
         )
         return self.frame.select(lines.replace("", None)).to_series().to_list()
 
-    def images(self) -> list[Any]:
-        """Each item's picture `(N,)`: bytes, a path relative to `root`, or `None`."""
-        return [cell and (cell["bytes"] or cell["path"]) for cell in self._column(IMAGE)]
+    def images(self, rows: Iterable[int] | None = None) -> list[Any]:
+        """Each item's picture `(N,)`, or that of each of `rows`: bytes, a path relative to `root`, or `None`."""
+        cells = self._column(IMAGE)
+        cells = cells if rows is None else [cells[row - 1] for row in rows]
+        return [cell and (cell["bytes"] or self._kept_picture(cell["path"])) for cell in cells]
+
+    def _kept_picture(self, path: str) -> bytes | str:
+        return self.pictures.get(path, path) if is_key(path) else path
 
     def audio(self) -> list[Any]:
         """Each item's sound `(N,)`, or `None`."""
@@ -194,6 +208,13 @@ class Catalog:
     def videos(self) -> list[Any]:
         """Each item's video `(N,)`, or `None`."""
         return self._column(VIDEO)
+
+    def cells(self, modality: str, rows: Iterable[int] | None = None) -> list[Any]:
+        """What an encoder of `modality` reads of each item `(N,)`, or of each of `rows`: texts, pictures …"""
+        if modality == "image":
+            return self.images(rows)
+        column = {"text": self.texts, "audio": self.audio, "video": self.videos}[modality]()
+        return column if rows is None else [column[row - 1] for row in rows]
 
     def languages(self) -> list[str | None]:
         """Each item's language code `(N,)`, or `None`."""
@@ -216,7 +237,7 @@ class Catalog:
         known = [item_id for item_id in new[ITEM_ID].to_list() if item_id in self._rows]
         if known:
             raise DataError(f"Items to add must be new; the catalogue has {known[:5]}. Use `update_items` for those.")
-        return Catalog(pl.concat([self.frame, new], how="diagonal"), self.root, self.text_columns)
+        return self._with(pl.concat([self.frame, new], how="diagonal"))
 
     def with_changes(self, items: Any) -> Catalog:
         """A catalogue in which the given columns of known `items` are replaced and their tombstones lifted.
@@ -230,7 +251,7 @@ class Catalog:
         unknown = [item_id for item_id in new[ITEM_ID].to_list() if item_id not in self._rows]
         if unknown:
             raise DataError(f"Items to update must be known; the catalogue lacks {unknown[:5]}. Use `add_items`.")
-        return Catalog(self.frame.update(new, on=ITEM_ID), self.root, self.text_columns)
+        return self._with(self.frame.update(new, on=ITEM_ID))
 
     def without_items(self, item_ids: Sequence[Any]) -> Catalog:
         """A catalogue in which `item_ids` are tombstones: their rows stay, and are never recommended."""
@@ -238,8 +259,10 @@ class Catalog:
         if unknown:
             raise DataError(f"Items to remove must be known; the catalogue lacks {unknown[:5]}.")
         gone = pl.col(ITEM_ID).is_in(list(item_ids))
-        frame = self.frame.with_columns((pl.col(REMOVED) | gone).alias(REMOVED))
-        return Catalog(frame, self.root, self.text_columns)
+        return self._with(self.frame.with_columns((pl.col(REMOVED) | gone).alias(REMOVED)))
+
+    def _with(self, frame: pl.DataFrame) -> Catalog:
+        return Catalog(frame, self.root, self.text_columns, self.pictures)
 
     def _checked(self, items: Any) -> pl.DataFrame:
         given = read_table(items, "items")

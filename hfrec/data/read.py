@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from hfrec.data.hub import HubTable
 from hfrec.data.schema import ITEM_ID, USER_ID, DataError
 
 
@@ -53,8 +54,8 @@ def read_table(source: Any, table: str, columns: Mapping[str, str] | None = None
 
     Args:
         source: a path (`.parquet .csv .tsv .jsonl .json`, or a folder of Parquet files or one that `datasets` saved), a
-            polars or pandas frame, a list of dicts, a `datasets.Dataset`, or the id of a Hub dataset (its `train`
-            split).
+            polars or pandas frame, a list of dicts, a `datasets.Dataset`, the id of a data set on the Hub (its `train`
+            split), or a `HubTable`.
         table: what the table is called in error messages.
         columns: new names of columns, `{"yours": "hfrec's"}`.
 
@@ -88,6 +89,8 @@ def _open(source: Any, table: str, id_columns: Sequence[str]) -> pl.DataFrame:
         return source.collect(engine="streaming")
     if isinstance(source, str | Path):
         return _open_path(source, table, id_columns)
+    if isinstance(source, HubTable):
+        return source.read(table)
     if isinstance(source, list):
         try:
             return pl.DataFrame(source, infer_schema_length=None)
@@ -114,15 +117,7 @@ def _open_path(source: str | Path, table: str, id_columns: Sequence[str]) -> pl.
     path = expand_path(source)
     if not path.exists():
         if isinstance(source, str) and not path.suffix and _HUB_ID.fullmatch(source):
-            from datasets import load_dataset
-
-            try:
-                dataset = load_dataset(source, split="train")
-            except Exception as error:
-                raise DataError(
-                    f"The {table} table {source!r} is neither a file here nor a dataset that the Hub gives: {error}"
-                ) from error
-            return _open(dataset, table, id_columns)
+            return HubTable(source).read(table)
         raise DataError(f"The {table} table is not there: {path}")
     if path.is_dir():
         return _open_folder(path, table)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,12 +16,26 @@ import torch
 from torch import Tensor
 
 from hfrec.data.catalog import Catalog
+from hfrec.data.files import read_json
+from hfrec.data.manifest import listed, write_manifest
+from hfrec.data.repository import fetched_folder, push_folder
 from hfrec.data.schema import AUDIO, IMAGE, VIDEO, DataError
+from hfrec.items.adapter import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    adapter_names,
+    adapter_weights,
+    inject,
+    saved_hash,
+    weights_hash,
+    write_adapter,
+)
 from hfrec.items.cache import VectorCache
 from hfrec.items.encoding import Column, EncodingReport, encode_column
 from hfrec.items.sources import EncoderSource
 from hfrec.items.table import ItemTable
-from hfrec.items.towers import Tower, TowerPool, TowerSpec, load_tower
+from hfrec.items.towers import ADAPTER, Tower, TowerPool, TowerSpec, load_tower
+from hfrec.model_card import render_encoder_card
 
 MODALITIES = ("text", "image", "audio", "video")
 ENCODER_FILE = "encoder.json"
@@ -36,6 +52,7 @@ class ItemEncoder:
     Args:
         text, image, audio, video: the encoders; at least one.
         revisions: Hub revisions by modality.
+        adapters: folders of PEFT adapters by modality; two modalities of one encoder share it.
         text_prompt: put before each text; by default the encoder's own document or passage prompt.
         batch_size: inputs a forward pass.
         processes: more than 1 spawns as many processes that share the batches.
@@ -56,6 +73,7 @@ class ItemEncoder:
         video: str | Path | None = None,
         *,
         revisions: Mapping[str, str] | None = None,
+        adapters: Mapping[str, str | Path] | None = None,
         text_prompt: str | None = None,
         batch_size: int = 64,
         processes: int = 1,
@@ -68,11 +86,11 @@ class ItemEncoder:
         self.names: dict[str, str] = {modality: str(name) for modality, name in given.items() if name is not None}
         if not self.names:
             raise ValueError(f"`ItemEncoder` needs an encoder for at least one of {', '.join(MODALITIES)}.")
-        unknown = sorted(set(revisions or {}) - set(self.names))
-        if unknown:
-            raise ValueError(
-                f"`revisions` must name modalities that have an encoder ({list(self.names)}), got {unknown}."
-            )
+        for argument, of in (("revisions", revisions), ("adapters", adapters)):
+            if unknown := sorted(set(of or {}) - set(self.names)):
+                raise ValueError(
+                    f"`{argument}` must name modalities that have an encoder ({list(self.names)}), got {unknown}."
+                )
         for name, value in (
             ("batch_size", batch_size),
             ("processes", processes),
@@ -83,6 +101,7 @@ class ItemEncoder:
         if dtype not in ("float16", "float32"):
             raise ValueError(f"`dtype` must be 'float16' or 'float32', got {dtype!r}.")
         self.revisions = dict(revisions or {})
+        self.adapters = {modality: Path(folder) for modality, folder in (adapters or {}).items()}
         self.text_prompt = text_prompt
         self.batch_size = batch_size
         self.processes = processes
@@ -105,6 +124,15 @@ class ItemEncoder:
         return tuple(self.names)
 
     @property
+    def labels(self) -> dict[str, str]:
+        """The encoder of each modality by the name that it has on any machine: of a local folder the last part."""
+        folders = {modality: Path(name).expanduser() for modality, name in self.names.items()}
+        return {
+            modality: folder.resolve().name if folder.is_dir() else self.names[modality]
+            for modality, folder in folders.items()
+        }
+
+    @property
     def fingerprint(self) -> dict[str, dict[str, Any]]:
         """What decides the vectors, by modality; two encoders that could differ in a vector differ here.
 
@@ -124,7 +152,7 @@ class ItemEncoder:
             "encoder": source.label,
             "revision": source.revision,
             "content": source.content_hash,
-            "adapter": None,
+            "adapter": self._adapter_hash(modality),
             "preprocessing": preprocessing,
             "dtype": self.dtype,
         }
@@ -138,6 +166,28 @@ class ItemEncoder:
             )
         return fingerprint
 
+    def _adapter_hash(self, modality: str) -> str | None:
+        if modality in self._towers and adapter_names(model := self._towers[modality].model):
+            return weights_hash(adapter_weights(model, ADAPTER))
+        return saved_hash(self.adapters[modality]) if modality in self.adapters else None
+
+    def add_adapter(self, modality: str, config: Any) -> Tower:
+        """A fresh PEFT adapter on the encoder of `modality`, to be trained; two modalities of one encoder share it.
+
+        Args:
+            config: a `peft.LoraConfig`; targets are full paths, as `tower(modality).model.named_modules()` has them.
+
+        Raises:
+            ValueError: there are several `processes`: the others would not see what is trained here.
+        """
+        if self.processes > 1:
+            raise ValueError(f"An adapter is trained in one process: `processes` must be 1, got {self.processes}.")
+        towers = [self.tower(other) for other, name in self.names.items() if name == self.names[modality]]
+        inject(towers[0].model, config, ADAPTER)
+        # What was saved is no longer what this encoder is.
+        self._expected = None
+        return self.tower(modality)
+
     def _source(self, modality: str) -> EncoderSource:
         if modality not in self._sources:
             self._sources[modality] = EncoderSource.find(self.names[modality], self.revisions.get(modality))
@@ -150,7 +200,8 @@ class ItemEncoder:
 
     def _spec(self, modality: str) -> TowerSpec:
         source = self._source(modality)
-        return TowerSpec(source, modality, self._prompt(modality), self.max_text_tokens, self.device)
+        adapter = self.adapters.get(modality)
+        return TowerSpec(source, modality, self._prompt(modality), self.max_text_tokens, self.device, adapter)
 
     def tower(self, modality: str) -> Tower:
         """The loaded encoder of `modality`: `preprocess` and `forward` for whoever trains through it.
@@ -171,7 +222,7 @@ class ItemEncoder:
         Raises:
             DataError: no item has anything that these encoders read; an encoder gives NaN or infinity.
         """
-        cells = self._cells(catalog)
+        cells = {modality: catalog.cells(modality) for modality in self.names}
         if not any(cell is not None for column in cells.values() for cell in column):
             columns = {"text": list(catalog.text_columns), "image": IMAGE, "audio": AUDIO, "video": VIDEO}
             looked_at = ", ".join(f"{modality} in {columns[modality]}" for modality in cells)
@@ -226,8 +277,7 @@ class ItemEncoder:
         self, catalog: Catalog, rows: Sequence[int] | np.ndarray
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Vectors `(A, F)` and masks `(A,)` of the items in `rows`: what `ItemTable.append` takes."""
-        places = [int(row) - 1 for row in rows]
-        cells = {name: [column[place] for place in places] for name, column in self._cells(catalog).items()}
+        cells = {modality: catalog.cells(modality, rows) for modality in self.names}
         return self._encode(cells, catalog.root, catalog.ids(rows), progress=False)
 
     def encode_queries(self, texts: Sequence[str]) -> Tensor:
@@ -236,15 +286,6 @@ class ItemEncoder:
         prompt = self._source("text").query_prompt()
         batches = [list(texts[start : start + self.batch_size]) for start in range(0, len(texts), self.batch_size)]
         return torch.from_numpy(np.concatenate([tower.encode(batch, prompt) for batch in batches]))
-
-    def _cells(self, catalog: Catalog) -> dict[str, list[Any]]:
-        readers = {
-            "text": catalog.texts,
-            "image": catalog.images,
-            "audio": catalog.audio,
-            "video": catalog.videos,
-        }
-        return {modality: readers[modality]() for modality in self.names}
 
     def _encode(
         self, cells: dict[str, list[Any]], root: str | Path | None, item_ids: list[Any], progress: bool
@@ -270,7 +311,7 @@ class ItemEncoder:
         return vectors, present
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `encoder.json`: names, revisions, settings and the fingerprint; no weights."""
+        """Write `encoder.json`: names, revisions, settings and the fingerprint; of weights only those of adapters."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         content = {
@@ -282,14 +323,31 @@ class ItemEncoder:
             "max_text_tokens": self.max_text_tokens,
             "fingerprint": self._expected or self.fingerprint,
         }
+        for modality in self.names:
+            self._write_adapter(modality, folder / modality)
         half_written = folder / (ENCODER_FILE + ".half-written")
         half_written.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
         half_written.replace(folder / ENCODER_FILE)
 
+    def _write_adapter(self, modality: str, folder: Path) -> None:
+        if modality in self._towers and adapter_names(model := self._towers[modality].model):
+            write_adapter(model, ADAPTER, folder, base=self.labels[modality])
+        elif modality in self.adapters and self.adapters[modality] != folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (CONFIG_FILE, WEIGHTS_FILE):
+                shutil.copyfile(self.adapters[modality] / name, folder / name)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
+        """Push the encoder's settings and adapters; `private`, `token`, `revision` … are those of `push_folder`."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            write_manifest(Path(folder), listed(Path(folder)))
+            return push_folder(folder, repo_id, card=render_encoder_card(repo_id, self.labels), **kwargs)
+
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | Path,
+        name: str | Path,
         *,
         text: str | Path | None = None,
         image: str | Path | None = None,
@@ -298,22 +356,30 @@ class ItemEncoder:
         processes: int = 1,
         cache_dir: str | Path | None = None,
         device: str | None = None,
+        **download: Any,
     ) -> ItemEncoder:
-        """The encoder that `save_pretrained` wrote; at first use its files must have the saved fingerprint.
+        """The encoder that `save_pretrained` wrote, or that a Hub id names; its files must have the saved fingerprint.
 
         `text`, `image`, `audio` and `video` say where a local folder is on this machine, if it is elsewhere.
 
+        Args:
+            download: `revision`, `token`, `cache_dir` … for a Hub id.
+
         Raises:
-            DataError: `encoder.json` is missing or is not what `save_pretrained` writes.
+            DataError: it is not there; `encoder.json` is missing or is not what `save_pretrained` writes.
         """
-        path = Path(folder) / ENCODER_FILE
+        folder = Path(name).expanduser()
+        path = (folder if folder.is_dir() else fetched_folder(str(name), **download)) / ENCODER_FILE
+        if not path.is_file():
+            raise DataError(f"No {ENCODER_FILE} in {str(name)!r}: it was not written by `save_pretrained`.")
         try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
+            saved = read_json(path)
             moved = {"text": text, "image": image, "audio": audio, "video": video}
             names = saved["encoders"] | {name: str(value) for name, value in moved.items() if value is not None}
             encoder = cls(
                 **names,
                 revisions=saved["revisions"],
+                adapters={name: path.parent / name for name in MODALITIES if (path.parent / name).is_dir()},
                 text_prompt=saved["text_prompt"],
                 batch_size=saved["batch_size"],
                 dtype=saved["dtype"],
@@ -323,10 +389,6 @@ class ItemEncoder:
                 device=device,
             )
             encoder._expected = dict(saved["fingerprint"])
-        except FileNotFoundError as error:
-            raise DataError(
-                f"No {ENCODER_FILE} in {str(folder)!r}: it was not written by `save_pretrained`."
-            ) from error
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"The file {path} is not what `ItemEncoder.save_pretrained` writes: {error}") from error
         return encoder

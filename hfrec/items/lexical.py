@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from hfrec.data.catalog import Catalog
+from hfrec.data.files import JSON_BYTES, read_arrays, read_json
 from hfrec.data.schema import DataError
 
 WORDS = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
@@ -21,6 +23,9 @@ NEIGHBOURS = 100
 """Neighbours by words that are kept of each item, at least."""
 
 VOCABULARY_FILE, VECTORS_FILE = "text_index.json", "text_index.safetensors"
+_TIES = 8
+"""Neighbours that are as near as the last one are kept too, up to so many times the number: a catalogue may hold a
+thousand items of one text."""
 _CELLS_AT_ONCE = 2**22
 
 
@@ -101,6 +106,7 @@ class TextIndex:
                 if cosines.shape[1] > num_neighbours:
                     least = -np.partition(-cosines, num_neighbours - 1, axis=1)[:, num_neighbours - 1]
                     cosines[cosines < least[:, None]] = 0
+                    _keep_first(cosines, _TIES * num_neighbours)
                 blocks.append(sparse.csr_array(cosines))
             nearest = sparse.vstack(blocks, format="csr")
             self._neighbours = num_neighbours, nearest.maximum(nearest.T).tocsr()
@@ -124,23 +130,31 @@ class TextIndex:
     @classmethod
     def load(cls, folder: Path, num_rows: int) -> TextIndex:
         """Read what `save` wrote; a file that is missing or does not fit the catalogue is named in the `DataError`."""
-        from safetensors.numpy import load_file
-
-        path = folder / VOCABULARY_FILE
+        path = folder / VECTORS_FILE
+        shapes = {"idf": (None,), "indptr": (num_rows + 1,), "indices": (None,), "data": (None,)}
+        arrays = read_arrays(path, shapes)
+        # A word takes more in the one file than its weight does in the other, but not by very much.
+        content = read_json(folder / VOCABULARY_FILE, max(JSON_BYTES, 64 * arrays["idf"].nbytes))
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            path = folder / VECTORS_FILE
-            arrays = load_file(path)
-            shape = (num_rows, len(content["words"]))
+            words, pattern = content["words"], content["pattern"]
+            vocabulary = {str(word): column for column, word in enumerate(words)}
+            if not len(vocabulary) == len(words) == len(arrays["idf"]):
+                raise ValueError(f"{len(arrays['idf'])} idf for {len(vocabulary)} words")
+            re.compile(pattern)
+            shape = (num_rows, len(words))
             vectors = sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
             vectors.check_format(full_check=True)
-            idf = arrays["idf"]
-            if len(idf) != shape[1]:
-                raise ValueError(f"{len(idf)} idf for {shape[1]} words")
-        except Exception as error:
+        except (KeyError, ValueError, TypeError, re.error) as error:
             raise DataError(f"The text index {path} cannot be read: {error}") from error
-        vocabulary = {word: column for column, word in enumerate(content["words"])}
-        return cls(vectors, vocabulary, idf, content["pattern"])
+        return cls(vectors, vocabulary, arrays["idf"], pattern)
+
+
+def _keep_first(cosines: np.ndarray, most: int) -> None:
+    """Of a row that has more than `most` cosines keep the largest, the first ones of equal ones."""
+    crowded = np.flatnonzero(np.count_nonzero(cosines, axis=1) > most)
+    if len(crowded):
+        last = np.argsort(-cosines[crowded], axis=1, kind="stable")[:, most:]
+        cosines[crowded[:, None], last] = 0
 
 
 def _selection(sources: np.ndarray, num_rows: int) -> sparse.csr_array:

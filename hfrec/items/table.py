@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hfrec.data.catalog import Catalog
+from hfrec.data.files import read_json
 from hfrec.data.schema import DataError
 
 FINGERPRINT_FILE = "fingerprint.json"
@@ -289,13 +290,13 @@ class ItemTable:
         """
         folder = Path(folder)
         path = folder / FINGERPRINT_FILE
+        if not path.is_file():
+            raise DataError(f"The item table in {str(folder)!r} lacks {FINGERPRINT_FILE}.")
         try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
+            saved = read_json(path)
             modalities, encoders = list(saved["modalities"]), dict(saved["encoders"])
             centering, items = dict(saved["centering"]), saved["items"]
-        except FileNotFoundError as error:
-            raise DataError(f"The item table in {str(folder)!r} lacks {FINGERPRINT_FILE}.") from error
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"The file {path} is not what `ItemTable.save` writes: {error}") from error
         if items != _ids_hash(catalog):
             raise DataError(

@@ -17,8 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from hfrec.data.schema import DataError
+from hfrec.items.adapter import add_adapter
 from hfrec.items.pictures import PictureError, open_picture, resolve_inside
 from hfrec.items.sources import EncoderSource
+
+ADAPTER = "default"
+"""What the adapter of an encoder is called, as PEFT calls the only one."""
 
 Encoded = tuple[np.ndarray, list[str | None]]
 """Vectors (n, F) of the n inputs that opened, and for each of the B inputs why it did not, or `None`."""
@@ -26,13 +30,18 @@ Encoded = tuple[np.ndarray, list[str | None]]
 
 @dataclass(frozen=True)
 class TowerSpec:
-    """All that another process needs to load the same tower."""
+    """All that another process needs to load the same tower.
+
+    Attributes:
+        adapter: the folder of a PEFT adapter that goes on it.
+    """
 
     source: EncoderSource
     modality: str
     prompt: str = ""
     max_tokens: int = 128
     device: str = "cpu"
+    adapter: Path | None = None
 
 
 class Tower(ABC):
@@ -145,9 +154,11 @@ def load_tower(spec: TowerSpec, loaded: dict[Any, Any]) -> Tower:
     """
     source, modality = spec.source, spec.modality
     as_sentences = source.is_sentence_transformer or modality in ("audio", "video")
-    key = (str(source.folder), as_sentences, spec.device)
+    key = (str(source.folder), as_sentences, spec.device, spec.adapter)
     if key not in loaded:
         loaded[key] = _load_sentences(spec) if as_sentences else _load_plain(spec)
+        if spec.adapter is not None:
+            add_adapter(loaded[key][0], spec.adapter, ADAPTER)
     model, untrained = loaded[key]
     if as_sentences:
         if not model.supports(modality):
@@ -315,6 +326,7 @@ def _work(spec: TowerSpec, batch: list[Any], root: Path | None) -> Encoded:
             spec.prompt,
             spec.max_tokens,
             f"cuda:{_number % torch.cuda.device_count()}",
+            spec.adapter,
         )
     key = ("tower", spec)
     if key not in _loaded:

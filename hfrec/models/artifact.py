@@ -4,44 +4,57 @@
 config.json  model.safetensors  preprocessor_config.json         what the model is
 baseline.safetensors                                             what a baseline was fitted to
 catalog/items.parquet  <modality>.safetensors  fingerprint.json  statistics.safetensors  text_index.*
-item_encoder/encoder.json                                        how to encode new items
+catalog/pictures.parquet                                         pictures that came as bytes
+item_encoder/encoder.json  <modality>/                           how to encode new items, adapters of the encoders
+adapters/<name>/                                                 adapters of the sequence Transformer
 manifest.json                                                    size and hash of each file, written last
 README.md  results.json  *.png                                   documents: free to edit
 ```
+Of a repository on the Hub pictures, encoders and adapters are fetched when they are needed, documents never.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import numpy as np
 import polars as pl
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from hfrec.data.catalog import Catalog
-from hfrec.data.schema import DataError
+from hfrec.data.files import read_arrays, read_json, read_parquet
+from hfrec.data.manifest import (
+    DOCUMENTS,
+    MANIFEST,
+    check_files,
+    check_unlisted,
+    entry,
+    manifest_or_empty,
+    read_manifest,
+    write_manifest,
+)
+from hfrec.data.pictures import PictureFile, apart
+from hfrec.data.repository import DOWNLOAD, Repository
+from hfrec.data.schema import IMAGE, DataError
 from hfrec.data.statistics import Statistics
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.lexical import VOCABULARY_FILE, TextIndex
 from hfrec.items.table import ItemTable
+from hfrec.models.late_encoder import LateEncoder
 
-MANIFEST = "manifest.json"
-CATALOG, ITEM_ENCODER = "catalog", "item_encoder"
-ITEMS_FILE, STATISTICS_FILE = "items.parquet", "statistics.safetensors"
-DOCUMENTS = (".md", ".png", "results.json")
+CATALOG, ITEM_ENCODER, ADAPTERS = "catalog", "item_encoder", "adapters"
+ITEMS_FILE, PICTURES_FILE, STATISTICS_FILE = "items.parquet", "pictures.parquet", "statistics.safetensors"
+_LATER = (f"{ITEM_ENCODER}/", f"{ADAPTERS}/", f"{CATALOG}/{PICTURES_FILE}")
 MODEL_TYPES = {
     "hfrec": ("hfrec.models.modeling", "RecModel"),
     "hfrec-popularity": ("hfrec.models.popularity", "Popularity"),
@@ -71,7 +84,7 @@ class CatalogFiles:
     items: ItemTable
     statistics: Statistics
     text_index: TextIndex | None = None
-    item_encoder: ItemEncoder | None = None
+    item_encoder: ItemEncoder | LateEncoder | None = None
 
 
 def save_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
@@ -89,8 +102,8 @@ def save_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
         try:
             write(half_written)
             written = [path.relative_to(half_written) for path in sorted(half_written.rglob("*")) if path.is_file()]
-            manifest = {name.as_posix(): _entry(half_written / name) for name in written}
-            old = _manifest_or_empty(folder)
+            manifest = {name.as_posix(): entry(half_written / name) for name in written}
+            old = manifest_or_empty(folder)
             (folder / MANIFEST).unlink(missing_ok=True)
             for name in written:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +113,8 @@ def save_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
         for name in old:
             if name not in manifest and not name.endswith(DOCUMENTS):
                 (folder / name).unlink(missing_ok=True)
-        kept = {name: entry for name, entry in old.items() if name.endswith(DOCUMENTS) and (folder / name).exists()}
-        _write_manifest(folder, {**kept, **manifest})
+        kept = {name: one for name, one in old.items() if name.endswith(DOCUMENTS) and (folder / name).exists()}
+        write_manifest(folder, {**kept, **manifest})
 
 
 def write_documents(folder: str | Path, documents: dict[str, str | bytes]) -> None:
@@ -111,25 +124,32 @@ def write_documents(folder: str | Path, documents: dict[str, str | bytes]) -> No
         DataError: the folder has no manifest: with one it would pass for complete.
     """
     folder = Path(folder)
-    _check_complete(folder)
-    manifest = _read_json(folder / MANIFEST)
+    manifest = read_manifest(folder, of_ours=True)
     with failed_writes_named(folder, f"Make room there and write {', '.join(documents)} again."):
         for name, content in documents.items():
             half_written = folder / f"{name}.half-written"
             half_written.write_bytes(content.encode() if isinstance(content, str) else content)
             os.replace(half_written, folder / name)
-            manifest[name] = _entry(folder / name)
-        _write_manifest(folder, manifest)
+            manifest[name] = entry(folder / name)
+        write_manifest(folder, manifest)
+
+
+def carry_documents(artifact: Artifact | None, folder: Path) -> None:
+    """Write the documents of the folder that a recommender was loaded from beside what was saved of it in `folder`."""
+    if artifact is not None:
+        names = [name for name in artifact.manifest if name.endswith(DOCUMENTS)]
+        source = artifact.require(*names)
+        write_documents(folder, {name: (source / name).read_bytes() for name in names})
 
 
 def seal_folder(folder: Path) -> None:
     """Note in the manifest each file of `folder` that it lacks, and wait until all of them are on the disk."""
-    manifest = _manifest_or_empty(folder)
+    manifest = manifest_or_empty(folder)
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST]
     for path in files:
         name = path.relative_to(folder).as_posix()
-        manifest[name] = manifest.get(name) or _entry(path)
-    _write_manifest(folder, manifest)
+        manifest[name] = manifest.get(name) or entry(path)
+    write_manifest(folder, manifest)
     for path in (*files, folder / MANIFEST):
         with path.open("rb+") as file:
             os.fsync(file.fileno())
@@ -157,36 +177,107 @@ def failed_writes_named(folder: Path, advice: str, needed: Callable[[], int] | N
         raise OSError(f"{folder} could not be written ({cause}): {room}. {advice}") from error
 
 
+@dataclass(frozen=True)
+class Artifact:
+    """A saved recommender, here or on the Hub.
+
+    Attributes:
+        folder: where its files are on this machine; of a repository, those that were fetched.
+        manifest: all its files, with size and hash.
+        repository: where the others come from.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    repository: Repository | None = None
+
+    @classmethod
+    def open(cls, name: str | Path | Artifact, **download: Any) -> Artifact:
+        """The recommender `name`, a folder or a Hub id, after a look at every file that recommending needs.
+
+        Args:
+            download: `revision`, `token` and whatever else of `hub.DOWNLOAD`.
+
+        Raises:
+            DataError: nothing is there; the folder is half-written; a file is missing, cut short or changed, or is
+                none of a recommender's.
+        """
+        if isinstance(name, Artifact):
+            return name
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            artifact = cls(folder, read_manifest(folder))
+            check_files(folder, artifact.manifest, artifact.manifest)
+            check_unlisted(folder, artifact.manifest)
+            return artifact
+        repository = Repository.open(str(name), **download)
+        artifact = cls(repository.folder, read_manifest(repository.folder), repository)
+        artifact.require(*(name for name in artifact.manifest if not name.startswith(_LATER)), documents=False)
+        return artifact
+
+    def require(self, *parts: str, documents: bool = True) -> Path:
+        """The folder, once the files in `parts`, files or folders of it, are here and checked."""
+        wanted = [
+            name
+            for name in self.manifest
+            if any(name == part or name.startswith(f"{part}/") for part in parts)
+            and (documents or not name.endswith(DOCUMENTS))
+        ]
+        if self.repository is not None:
+            self.repository.fetch(wanted)
+            check_files(self.folder, self.manifest, wanted)
+        return self.folder
+
+    def has(self, part: str) -> bool:
+        """Whether the file or folder `part` belongs to it."""
+        return any(name == part or name.startswith(f"{part}/") for name in self.manifest)
+
+    def config(self) -> dict[str, Any]:
+        """What `config.json` says.
+
+        Raises:
+            DataError: `model_type` is none of ours: another class, or none at all.
+        """
+        path = self.folder / "config.json"
+        config = read_json(path)
+        if not isinstance(config.get("model_type"), str) or config["model_type"] not in MODEL_TYPES:
+            raise DataError(
+                f"`model_type` in {path} must be one of {sorted(MODEL_TYPES)}, got {config.get('model_type')!r:.80}."
+            )
+        encoders = config.get("encoders") or {}
+        if not isinstance(encoders, dict) or not all(isinstance(name, str) for name in encoders.values()):
+            raise DataError(f"`encoders` in {path} must name an encoder for each modality, got {encoders!r:.80}.")
+        return config
+
+
 def verified_folder(name: str | Path, revision: str | None = None, token: Any = None) -> Path:
-    """The local folder of `name`, a path or a Hub id, every file of its manifest checked.
+    """The local folder of `name`, a path or a Hub id, with every file of its manifest, each checked.
+
+    A folder of this machine may be a checkpoint, with whatever a run keeps in it; only `Artifact.open` says that it is
+    nothing but a recommender.
 
     Raises:
         DataError: nothing is there; the folder is half-written; a file is missing, cut short or changed.
     """
     folder = Path(name).expanduser()
-    if not folder.is_dir():
-        folder = _downloaded(str(name), revision, token)
-    _check_complete(folder)
-    for file, entry in _read_json(folder / MANIFEST).items():
-        path = folder / file
-        problem = _problem(path, entry)
-        if problem and file.endswith(DOCUMENTS):
-            warnings.warn(f"{path} {problem} since it was saved.", UserWarning, stacklevel=3)
-        elif problem:
-            raise DataError(f"The file {path} {problem} since it was saved. Restore it, or save the folder again.")
-    return folder
+    if folder.is_dir():
+        manifest = read_manifest(folder, of_ours=True)
+        check_files(folder, manifest, manifest)
+        return folder
+    artifact = Artifact.open(name, revision=revision, token=token)
+    return artifact.require(*artifact.manifest)
 
 
-def load_recommender(name: str | Path, images: str | Path | None = None, **kwargs: Any) -> Any:
-    """Whatever recommender `name`, a folder or a Hub id, holds: RecModel or a baseline, with its catalogue."""
-    folder = verified_folder(name, kwargs.get("revision"), kwargs.get("token"))
-    model_type = _read_json(folder / "config.json").get("model_type")
-    if model_type not in MODEL_TYPES:
-        raise DataError(
-            f"`model_type` in {folder / 'config.json'} must be one of {sorted(MODEL_TYPES)}, got {model_type!r}."
-        )
-    module, name_of_class = MODEL_TYPES[model_type]
-    return getattr(import_module(module), name_of_class).from_pretrained(folder, images=images)
+def load_recommender(name: str | Path | Artifact, images: str | Path | None = None, **kwargs: Any) -> Any:
+    """Whatever recommender `name`, a folder or a Hub id, holds: RecModel or a baseline, with its catalogue.
+
+    Args:
+        images: the folder in which the catalogue's relative picture paths start.
+        kwargs: of `hub.DOWNLOAD`, and what the class's `from_pretrained` takes.
+    """
+    artifact = Artifact.open(name, **{key: kwargs.pop(key) for key in DOWNLOAD if key in kwargs})
+    module, name_of_class = MODEL_TYPES[artifact.config()["model_type"]]
+    return getattr(import_module(module), name_of_class).from_pretrained(artifact, images=images, **kwargs)
 
 
 def write_catalog(folder: Path, files: CatalogFiles) -> None:
@@ -200,116 +291,93 @@ def write_catalog(folder: Path, files: CatalogFiles) -> None:
         files.item_encoder.save_pretrained(folder / ITEM_ENCODER)
 
 
-def read_catalog(folder: Path, images: str | Path | None = None) -> CatalogFiles | None:
-    """What `write_catalog` wrote, or `None` if `folder` was saved without a catalogue.
+def read_catalog(
+    artifact: Artifact, images: str | Path | None = None, encoders: Collection[str] = ()
+) -> CatalogFiles | None:
+    """What `write_catalog` wrote, or `None` if the recommender was saved without a catalogue.
+
+    Args:
+        encoders: encoders that may be loaded though `config.json` does not name them.
 
     Raises:
         DataError: a file is missing, unreadable or does not fit the others; it is named.
     """
-    if not (folder / CATALOG / ITEMS_FILE).exists():
-        if (folder / CATALOG).exists():
-            raise DataError(f"The file {folder / CATALOG / ITEMS_FILE} is missing.")
+    folder = artifact.folder / CATALOG
+    if not artifact.has(f"{CATALOG}/{ITEMS_FILE}"):
+        if artifact.has(CATALOG):
+            raise DataError(f"The file {folder / ITEMS_FILE} is missing.")
         return None
-    catalog = load_catalog(folder / CATALOG, images)
-    items = ItemTable.load(folder / CATALOG, catalog)
-    path = folder / CATALOG / STATISTICS_FILE
+    path = folder / STATISTICS_FILE
+    # How many items there are is known from what is really there, before the table is unpacked.
+    arrays = read_arrays(path, {"popularity": (None,)})
+    catalog = load_catalog(folder, images, artifact, num_items=len(arrays["popularity"]) - 1)
+    items = ItemTable.load(folder, catalog)
     try:
-        statistics = Statistics.from_arrays(load_file(path))
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        statistics = Statistics.from_arrays(arrays)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
         raise DataError(f"The file {path} cannot be read: {error}") from error
-    if statistics.num_rows != catalog.num_rows:
-        raise DataError(
-            f"{path} must hold counts of {catalog.num_rows - 1} items, got {statistics.num_rows - 1}: the files are of "
-            "two catalogues."
-        )
-    has_words = (folder / CATALOG / VOCABULARY_FILE).exists()
-    text_index = TextIndex.load(folder / CATALOG, catalog.num_rows) if has_words else None
-    has_encoder = (folder / ITEM_ENCODER).is_dir()
-    encoder = ItemEncoder.from_pretrained(folder / ITEM_ENCODER) if has_encoder else None
+    if (statistics.popularity < 0).any() or (statistics.transitions.data < 0).any():
+        raise DataError(f"The counts in {path} must be at least 0, got a negative one.")
+    has_words = artifact.has(f"{CATALOG}/{VOCABULARY_FILE}")
+    text_index = TextIndex.load(folder, catalog.num_rows) if has_words else None
+    encoder = LateEncoder(artifact, frozenset(encoders)) if artifact.has(ITEM_ENCODER) else None
     return CatalogFiles(items, statistics, text_index, encoder)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The named arrays of a safetensors file.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"The file {path} cannot be read: {error}") from error
-
-
 def save_catalog(catalog: Catalog, folder: Path) -> None:
-    """Write `items.parquet`; pictures that are paths stay where they are, pictures that are bytes go along."""
+    """Write `items.parquet`; pictures that are paths stay where they are, those that are bytes get their own file."""
     folder.mkdir(parents=True, exist_ok=True)
-    metadata = {_TEXT_COLUMNS: json.dumps(catalog.text_columns)}
-    catalog.frame.write_parquet(folder / ITEMS_FILE, metadata=metadata)
+    frame, pictures = apart(catalog.frame, catalog.pictures)
+    frame.write_parquet(folder / ITEMS_FILE, metadata={_TEXT_COLUMNS: json.dumps(catalog.text_columns)})
+    if len(pictures):
+        pictures.write_parquet(folder / PICTURES_FILE)
 
 
-def load_catalog(folder: Path, images: str | Path | None = None) -> Catalog:
-    """The catalogue that `save_catalog` wrote; `images` is the folder in which relative picture paths start."""
+def load_catalog(
+    folder: Path, images: str | Path | None = None, artifact: Artifact | None = None, num_items: int | None = None
+) -> Catalog:
+    """The catalogue that `save_catalog` wrote.
+
+    Args:
+        images: the folder in which relative picture paths start.
+        artifact: the recommender that the catalogue is of, if any.
+        num_items: how many items it must have.
+    """
     if images is not None and not Path(images).expanduser().is_dir():
         raise DataError(f"`images` must be the folder in which the paths of pictures start, got {str(images)!r}.")
-    path = folder / ITEMS_FILE
+    path, pictures = folder / ITEMS_FILE, folder / PICTURES_FILE
+    frame, metadata = read_parquet(path, num_items)
     try:
-        frame = pl.read_parquet(path)
-        text_columns = json.loads(pl.read_parquet_metadata(path)[_TEXT_COLUMNS])
-    except (pl.exceptions.PolarsError, OSError, KeyError, ValueError) as error:
+        text_columns = json.loads(metadata[_TEXT_COLUMNS])
+        if not isinstance(text_columns, list) or not all(isinstance(name, str) for name in text_columns):
+            raise ValueError(f"the text columns must be a list of names, got {text_columns!r:.80}")
+    except (KeyError, ValueError, RecursionError) as error:
         raise DataError(f"The file {path} cannot be read: {error}") from error
-    return Catalog.from_frame(frame, root=images, text_columns=text_columns)
+    catalog = Catalog.from_frame(_without_strays(frame, path), root=images, text_columns=text_columns)
+    if artifact is not None and artifact.has(f"{CATALOG}/{PICTURES_FILE}"):
+        catalog.pictures = PictureFile(lambda: artifact.require(f"{CATALOG}/{PICTURES_FILE}") / CATALOG / PICTURES_FILE)
+    elif pictures.exists():
+        catalog.pictures = PictureFile(lambda: pictures)
+    return catalog
 
 
-def _check_complete(folder: Path) -> None:
-    if not (folder / MANIFEST).exists():
-        raise DataError(
-            f"{folder} is no complete hfrec folder: {MANIFEST} is missing, which is written last. Save it again."
-        )
+def _without_strays(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """The items' table without the pictures whose paths lead out of whatever folder they start in."""
+    if IMAGE not in frame.columns or not isinstance(frame.schema[IMAGE], pl.Struct):
+        return frame
+    cells = frame[IMAGE].to_list()
+    strays = [place for place, cell in enumerate(cells) if cell and cell.get("path") and _leads_out(cell["path"])]
+    if not strays:
+        return frame
+    warnings.warn(
+        f"{len(strays)} paths of pictures in {path} lead out of their folder, such as {cells[strays[0]]['path']!r}; "
+        "they are left out.",
+        UserWarning,
+        stacklevel=5,
+    )
+    kept = [None if place in set(strays) else cell for place, cell in enumerate(cells)]
+    return frame.with_columns(pl.Series(IMAGE, kept, dtype=frame.schema[IMAGE]))
 
 
-def _entry(path: Path) -> dict[str, Any]:
-    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _problem(path: Path, entry: dict[str, Any]) -> str | None:
-    if not path.is_file():
-        return "is missing"
-    if path.stat().st_size != entry["bytes"]:
-        return f"has {path.stat().st_size} bytes and must have {entry['bytes']}: it was changed or cut short"
-    return None if _sha256(path) == entry["sha256"] else "was changed"
-
-
-def _manifest_or_empty(folder: Path) -> dict[str, Any]:
-    return _read_json(folder / MANIFEST) if (folder / MANIFEST).exists() else {}
-
-
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    half_written = folder / f"{MANIFEST}.half-written"
-    half_written.write_text(json.dumps(dict(sorted(manifest.items())), indent=1), encoding="utf-8")
-    os.replace(half_written, folder / MANIFEST)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"The file {path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"The file {path} must hold a JSON object, got {type(content).__name__}.")
-    return content
-
-
-def _downloaded(name: str, revision: str | None, token: Any) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, revision=revision, token=token))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise DataError(f"{name!r} is neither a folder nor a repository that can be fetched: {error}") from error
+def _leads_out(path: str) -> bool:
+    return any(kind(path).is_absolute() or ".." in kind(path).parts for kind in (PurePosixPath, PureWindowsPath))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,13 +16,23 @@ from scipy import sparse
 from torch import Tensor
 
 from hfrec.data.catalog import Catalog
+from hfrec.data.files import read_arrays
 from hfrec.data.histories import Histories
+from hfrec.data.repository import DOWNLOAD, push_folder
 from hfrec.data.schema import ITEM_ID, DataError
 from hfrec.data.statistics import Statistics, recency_weights
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.lexical import TextIndex
 from hfrec.items.table import ItemTable
-from hfrec.models.artifact import CatalogFiles, read_arrays, read_catalog, save_folder, verified_folder, write_catalog
+from hfrec.models.artifact import (
+    Artifact,
+    CatalogFiles,
+    carry_documents,
+    read_catalog,
+    save_folder,
+    write_catalog,
+)
+from hfrec.models.late_encoder import EncoderSlot, LateEncoder
 from hfrec.models.topk import TopK, top_rows
 
 ARRAYS_FILE = "baseline.safetensors"
@@ -40,6 +52,9 @@ class Baseline(ABC):
         text_index: the words of the items, where the recommender reads them.
         arrays: what was fitted, by name; row i of each belongs to catalogue row i, and an added item's is 0.
         settings: the values of this one.
+        item_encoder: how new items are read; that of a folder is fetched and loaded when it is first wanted.
+        named_encoders: the encoder of each modality that a folder of this recommender may load.
+        artifact: where it was loaded from, if it was.
     """
 
     model_type: ClassVar[str]
@@ -47,13 +62,15 @@ class Baseline(ABC):
     reads_words: ClassVar[bool] = False
     fitted: ClassVar[tuple[str, ...]] = ()
     fitted_by: ClassVar[frozenset[str]] = frozenset()
+    item_encoder = EncoderSlot()
+    artifact: Artifact | None = None
 
     def __init__(
         self,
         items: ItemTable,
         statistics: Statistics,
         text_index: TextIndex | None = None,
-        item_encoder: ItemEncoder | None = None,
+        item_encoder: ItemEncoder | LateEncoder | None = None,
         arrays: dict[str, np.ndarray] | None = None,
         **settings: Any,
     ) -> None:
@@ -61,6 +78,7 @@ class Baseline(ABC):
         if unknown:
             raise DataError(f"{type(self).__name__} has the settings {sorted(self.defaults)}, got {unknown}.")
         self.settings = {**self.defaults, **settings}
+        self.named_encoders: dict[str, str] = {}
         self.item_encoder = item_encoder
         self.items = items
         self.statistics = statistics
@@ -110,6 +128,12 @@ class Baseline(ABC):
     def _fit(cls, train: Histories, num_rows: int, settings: dict[str, Any]) -> dict[str, np.ndarray]:
         """The `fitted` arrays, each of `num_rows` rows."""
         return {}
+
+    def _check_arrays(self) -> None:
+        """Raise `ValueError` where arrays that came from a file are none that `_fit` gives."""
+        for name, array in self.arrays.items():
+            if array.ndim != 2 or array.dtype.kind != "f":
+                raise ValueError(f"`{name}` must be a matrix of floats, got {array.dtype} of the shape {array.shape}.")
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
@@ -169,33 +193,73 @@ class Baseline(ABC):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that `Recommender.from_pretrained` loads."""
+        encoder = EncoderSlot.held(self)
 
         def write(target: Path) -> None:
-            config = {"model_type": self.model_type, **self.settings}
+            config = {"model_type": self.model_type, "encoders": self.named_encoders, **self.settings}
             (target / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
             if self.arrays:
                 save_file(self.arrays, target / ARRAYS_FILE)
-            write_catalog(target, CatalogFiles(self.items, self.statistics, self.text_index, self.item_encoder))
+            write_catalog(target, CatalogFiles(self.items, self.statistics, self.text_index, encoder))
 
         save_folder(folder, write)
 
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
+        """Push the recommender with its catalogue; `private`, `token`, `revision` … are those of `hub.push_folder`."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            carry_documents(self.artifact, Path(folder))
+            return push_folder(folder, repo_id, **kwargs)
+
     @classmethod
-    def from_pretrained(cls, name: str | Path, images: str | Path | None = None) -> Self:
-        """The recommender that `save_pretrained` wrote.
+    def from_pretrained(
+        cls,
+        name: str | Path | Artifact,
+        images: str | Path | None = None,
+        encoders: Collection[str] = (),
+        **download: Any,
+    ) -> Self:
+        """The recommender that `save_pretrained` wrote, in a folder or under a Hub id.
+
+        Args:
+            images: the folder in which the catalogue's relative picture paths start.
+            encoders: item encoders that may be loaded though `config.json` does not name them.
+            download: of `hub.DOWNLOAD`: `revision`, `token` …
 
         Raises:
             DataError: a file is missing, changed or cut short, or the folder holds another kind of model.
         """
-        folder = verified_folder(name)
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        model_type = config.pop("model_type", None)
+        if unknown := sorted(set(download) - set(DOWNLOAD)):
+            raise TypeError(f"{cls.__name__}.from_pretrained knows {', '.join(DOWNLOAD)}, got {unknown}.")
+        artifact = Artifact.open(name, **download)
+        folder, config = artifact.folder, artifact.config()
+        model_type, named = config.pop("model_type"), config.pop("encoders", None)
         if model_type != cls.model_type:
             raise DataError(
                 f"{folder} holds a model of type {model_type!r}, {cls.__name__} is {cls.model_type!r}. "
                 "Use `Recommender.from_pretrained`, which loads any."
             )
-        files = read_catalog(folder, images)
+        files = read_catalog(artifact, images, encoders)
         if files is None:
             raise DataError(f"{folder} has no catalogue: {folder / 'catalog'} is missing.")
-        arrays = read_arrays(folder / ARRAYS_FILE) if cls.fitted else None
-        return cls(files.items, files.statistics, files.text_index, files.item_encoder, arrays, **config)
+        for key, value in config.items():
+            if key not in cls.defaults or not _fits(value, cls.defaults[key]):
+                raise DataError(
+                    f"{folder / 'config.json'} must hold settings of {cls.__name__} ({sorted(cls.defaults)}), got "
+                    f"{key!r}: {value!r:.80}."
+                )
+        arrays = read_arrays(folder / ARRAYS_FILE, dict.fromkeys(cls.fitted)) if cls.fitted else None
+        model = cls(files.items, files.statistics, files.text_index, files.item_encoder, arrays, **config)
+        try:
+            model._check_arrays()
+        except ValueError as error:
+            raise DataError(f"The arrays in {folder / ARRAYS_FILE} do not fit: {error}") from error
+        model.artifact, model.named_encoders = artifact, named or {}
+        return model
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Whether a setting may have `value`: a number of at least 0, or nothing where nothing is the default."""
+    if value is None or isinstance(value, bool):
+        return default is None or isinstance(default, bool)
+    return isinstance(value, int | float) and 0 <= value < 1e12

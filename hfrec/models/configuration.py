@@ -38,6 +38,8 @@ class RecConfig(PreTrainedConfig):
         num_factors: numbers that the memory `factors` keeps of an item.
         factor_decay: as `memory_decay`, for `factors`, which recall by all that the model reads of a history.
         new_item_boost: added to the score of each item without a training event; training chooses it on validation.
+        encoders: the item encoder of each modality that may be loaded to read new items.
+        active_adapters: adapters that were switched on when the model was saved.
         logit_scale: scores are `logit_scale · cos(state, item)`; 0 for plain dot products.
     """
 
@@ -65,10 +67,13 @@ class RecConfig(PreTrainedConfig):
     new_item_boost: float = 0.0
     logit_scale: float = 0.0
     initializer_range: float = 0.02
+    encoders: dict[str, str] | None = None
+    active_adapters: list[str] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.modalities = dict(self.modalities or {})
         self.event_types = list(self.event_types or [])
+        self.encoders, self.active_adapters = dict(self.encoders or {}), list(self.active_adapters or [])
         self.memories = list(MEMORIES if self.memories is None else self.memories)
         if isinstance(self.backbone_config, dict):
             values = dict(self.backbone_config)
@@ -97,8 +102,12 @@ class RecConfig(PreTrainedConfig):
         if width is not None and self.hidden_size is not None and width != self.hidden_size:
             raise ValueError(f"`hidden_size` must be the backbone's ({width}), got {self.hidden_size}.")
         heads = getattr(self.backbone_config, "n_head", None)
-        if width is not None and heads and width % heads:
+        if width is not None and heads is not None and (heads < 1 or width % heads):
             raise ValueError(f"`hidden_size` must be a multiple of `num_heads` ({heads}), got {width}.")
+        for name in ("new_item_boost", "logit_scale"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not abs(value) < 1e6:
+                raise ValueError(f"`{name}` must be a number of at most a million, got {value!r}.")
         if self.max_history < 1:
             raise ValueError(f"`max_history` must be at least 1, got {self.max_history}.")
         positions = getattr(self.backbone_config, "max_position_embeddings", None)

@@ -43,6 +43,18 @@ class ItemKNN(Baseline):
         near = sparse.csr_array((similarities.ravel(), neighbours.ravel(), starts), shape=(num_rows, num_rows))
         return self._ties_by_popularity((self._recent(histories) @ near).toarray())
 
+    def _check_arrays(self) -> None:
+        neighbours, similarities = self.arrays["neighbours"], self.arrays["similarities"]
+        if neighbours.ndim != 2 or neighbours.shape != similarities.shape or similarities.dtype.kind != "f":
+            raise ValueError(f"neighbours {neighbours.shape}, similarities {similarities.shape} {similarities.dtype}.")
+        # What is read beyond its end is other memory.
+        if (
+            neighbours.dtype.kind != "i"
+            or neighbours.min(initial=0) < 0
+            or neighbours.max(initial=0) >= len(neighbours)
+        ):
+            raise ValueError(f"Neighbours must be rows in 0 … {len(neighbours) - 1}.")
+
 
 def nearest_by_users(events: sparse.csr_array, num_neighbours: int, shrink: float) -> dict[str, np.ndarray]:
     """The nearest rows of each row: `neighbours` `(N + 1, K)` int32 and `similarities` `(N + 1, K)` float32.

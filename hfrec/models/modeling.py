@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,10 +23,10 @@ from hfrec.items.encoder import ItemEncoder
 from hfrec.items.lexical import TextIndex
 from hfrec.items.table import ItemTable
 from hfrec.losses import Candidates
-from hfrec.models.artifact import CatalogFiles, read_catalog, save_folder, verified_folder, write_catalog
 from hfrec.models.configuration import RecConfig
 from hfrec.models.item_tower import ItemTower
 from hfrec.models.memory import Memory, Own, Pairs
+from hfrec.models.pretrained import PretrainedFolder
 from hfrec.models.processing import RecProcessor
 from hfrec.models.target_states import target_states
 from hfrec.models.topk import TopK, top_rows
@@ -49,7 +48,7 @@ class RecOutput(ModelOutput):
     states: Tensor | None = None
 
 
-class RecModel(PreTrainedModel):
+class RecModel(PretrainedFolder, PreTrainedModel):
     """Scores every item of a catalogue after a history.
 
     The catalogue, its vectors and the counts are data: attached by `attach`, saved beside the weights, replaced
@@ -353,42 +352,3 @@ class RecModel(PreTrainedModel):
         if self._id_rows.device != device:
             self._id_rows = self._id_rows.to(device)
         return self._id_rows
-
-    def save_pretrained(self, save_directory: str | Path, catalog: bool = True, **kwargs: Any) -> None:
-        """Write weights, configuration and processor, and, unless `catalog` is false, catalogue, vectors and counts."""
-
-        def write(folder: Path) -> None:
-            super(RecModel, self).save_pretrained(folder, **kwargs)
-            self.processor.save_pretrained(folder)
-            if catalog and self.items is not None:
-                assert self.statistics is not None
-                write_catalog(folder, CatalogFiles(self.items, self.statistics, self.text_index, self.item_encoder))
-
-        if kwargs.get("is_main_process", True):
-            save_folder(save_directory, write)
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path, *args: Any, images: str | Path | None = None, **kwargs: Any) -> RecModel:
-        """The model of a folder or a Hub id, with the catalogue that was saved with it.
-
-        Args:
-            images: the folder in which the catalogue's relative picture paths start.
-
-        Raises:
-            DataError: a file is missing, changed or cut short; it is named.
-        """
-        folder = verified_folder(name, revision=kwargs.get("revision"), token=kwargs.get("token"))
-        loaded = super().from_pretrained(str(folder), *args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model._freeze_word_table()  # Loading makes every weight anew.
-        model.id_table_ids = list(RecProcessor.from_pretrained(str(folder)).item_ids)
-        if len(model.id_table_ids) != model.config.num_item_ids:
-            raise DataError(
-                f"preprocessor_config.json names {len(model.id_table_ids)} items, the id table of model.safetensors "
-                f"has {model.config.num_item_ids} rows: the files are of two models."
-            )
-        files = read_catalog(folder, images)
-        if files is not None:
-            model.item_encoder = files.item_encoder
-            model.attach(files.items, files.statistics, files.text_index)
-        return loaded

@@ -39,7 +39,13 @@ class Recommender:
 
     @classmethod
     def from_pretrained(cls, name: str | Path, images: str | Path | None = None, **kwargs: Any) -> Recommender:
-        """The recommender in a folder or a Hub repository; `images` is where relative picture paths start."""
+        """The recommender in a folder or a Hub repository.
+
+        Args:
+            images: the folder in which the catalogue's relative picture paths start.
+            kwargs: `revision`, `token`, `cache_dir` … as in transformers; `encoders`, item encoders that may be loaded
+                though the folder's configuration does not name them; of a RecModel `adapter`.
+        """
         return cls(load_recommender(name, images=images, **kwargs))
 
     def __repr__(self) -> str:
@@ -181,6 +187,11 @@ class Recommender:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the folder that `from_pretrained` loads, changed catalogue included."""
         self.model.save_pretrained(folder)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
+        """Push what `from_pretrained` loads by name; `private`, `token`, `revision` and `commit_message` as in
+        transformers. Returns huggingface_hub's `CommitInfo`."""
+        return self.model.push_to_hub(repo_id, **kwargs)
 
     def _histories(self, histories: Sequence[Sequence[Any]]) -> Histories:
         known = Histories.from_ids(histories, self.catalog)

@@ -59,6 +59,9 @@ class RecTrainingArguments(TrainingArguments):
     )
     validation_targets: int = field(default=5000, metadata={"help": "At most so many, a fixed sample, while training."})
 
+    licence: str | None = field(
+        default=None, metadata={"help": "Of the trained weights, for the card: one of the Hub's, such as apache-2.0."}
+    )
     keep_checkpoints: bool = field(default=False, metadata={"help": "Keep them when a run of `train.py` has ended."})
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What the parts of a run cost: seconds and peak memory."""
+"""What the parts of a run cost: seconds, peak memory, and energy where codecarbon is installed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from hfrec.training.energy import energy_meter
+
 
 @dataclass
 class Cost:
@@ -22,11 +24,15 @@ class Cost:
         peak_memory_mib: the largest resident size while it ran. Where the system cannot start a peak anew (it can on
             Linux), that of all parts so far.
         peak_gpu_memory_mib: the most that its tensors took on the GPU; empty without one.
+        watt_hours: energy; empty without codecarbon.
+        emissions_g: grams of CO2 equivalent of all parts, where codecarbon knows whose power it was.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mib: dict[str, float] = field(default_factory=dict)
     peak_gpu_memory_mib: dict[str, float] = field(default_factory=dict)
+    watt_hours: dict[str, float] = field(default_factory=dict)
+    emissions_g: float | None = None
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
@@ -36,16 +42,25 @@ class Cost:
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
         started = time.perf_counter()
-        yield
+        with energy_meter() as energy:
+            yield
         self.seconds[part] = round(time.perf_counter() - started, 2)
         self.peak_memory_mib[part] = round(peak_mib(), 1)
         if on_gpu:
             self.peak_gpu_memory_mib[part] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+        if energy.watt_hours is not None:
+            self.watt_hours[part] = energy.watt_hours
+        if energy.emissions_g is not None:
+            self.emissions_g = (self.emissions_g or 0.0) + energy.emissions_g
 
     def facts(self) -> dict[str, Any]:
         """What `results.json` says of it."""
         facts: dict[str, Any] = {"seconds": self.seconds, "peak_memory_mib": self.peak_memory_mib}
-        return facts | ({"peak_gpu_memory_mib": self.peak_gpu_memory_mib} if self.peak_gpu_memory_mib else {})
+        if self.peak_gpu_memory_mib:
+            facts["peak_gpu_memory_mib"] = self.peak_gpu_memory_mib
+        if self.watt_hours:
+            facts["energy"] = {"watt_hours": self.watt_hours, "emissions_g": self.emissions_g}
+        return facts
 
 
 def _start_peak_anew() -> None:

@@ -22,14 +22,16 @@ from hfrec.evaluation.evaluator import Evaluation, evaluate, format_table
 from hfrec.evaluation.slices import part_slices
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
-from hfrec.model_card import CURVE_FILE, judged_part, render_card
+from hfrec.model_card import judged_part
 from hfrec.models import RecConfig, RecModel
 from hfrec.models.artifact import load_recommender, write_documents
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.baselines import choices_of, fit_baselines
+from hfrec.training.card import card_documents
 from hfrec.training.checkpoints import REFIT_FOLDER, checkpoints, discard, resume_point
 from hfrec.training.cost import Cost
-from hfrec.training.curve import draw_curve, training_curve
+from hfrec.training.curve import training_curve
+from hfrec.training.facts import run_facts
 from hfrec.training.refitting import refit
 from hfrec.training.trainer import RecTrainer
 
@@ -46,6 +48,8 @@ class DataConfig:
 
     Attributes:
         name: what the data set is called in tables and cards.
+        about: where the data come from and who is in them, for the card.
+        licence: under which they may be used, for the card.
         interactions: the log: Parquet, CSV or JSON lines.
         items: the items table.
         images: a folder of `<item_id>.jpg`, or a column of the items table.
@@ -87,6 +91,8 @@ class DataConfig:
     encoder_batch_size: int = 64
     encoder_processes: int = 1
     cache: str | None = None
+    about: str | None = None
+    licence: str | None = None
 
 
 def build_parser() -> ArgumentParser:
@@ -104,7 +110,9 @@ def build_parser() -> ArgumentParser:
     parser.add_class_arguments(DataConfig, "data")
     # What a user chooses of RecConfig: neither what comes from the items nor what every Hugging Face configuration has.
     inherited = {one.name for one in fields(RecConfig)} - set(RecConfig.__annotations__)
-    parser.add_class_arguments(RecConfig, "model", skip=inherited | {"modalities", "num_item_ids"})
+    parser.add_class_arguments(
+        RecConfig, "model", skip=inherited | {"modalities", "num_item_ids", "encoders", "active_adapters"}
+    )
     parser.add_class_arguments(RecTrainingArguments, "training")
     return parser
 
@@ -153,20 +161,19 @@ def run_training(config: Any) -> dict[str, Any]:
         judged, chosen = judge(trainer, chooser, data)
     results = {**described(data, trainer.splits, judged), **cost.facts(), "environment": environment()}
     results |= {"chosen": chosen, "curve": training_curve(chooser.state.log_history), "model": model_facts(trainer)}
-    publish(results, arguments)
+    results |= run_facts(data, items, arguments.licence)
+    publish(results, trainer, arguments)
     return results
 
 
-def publish(results: dict[str, Any], arguments: RecTrainingArguments) -> None:
-    """Write what a run found into its folder and to the terminal, and clear its checkpoints away."""
+def publish(results: dict[str, Any], trainer: RecTrainer, arguments: RecTrainingArguments) -> None:
+    """Write what a run found into its folder and to the terminal, push it if asked, and clear its checkpoints away."""
     if arguments.should_save:
-        documents = {
-            "results.json": json.dumps(results, indent=2, ensure_ascii=False),
-            CURVE_FILE: draw_curve(results["curve"]),
-            "README.md": render_card(results),
-        }
-        write_documents(arguments.output_dir, documents)
+        figures = json.dumps(results, indent=2, ensure_ascii=False)
+        write_documents(arguments.output_dir, {"results.json": figures, **card_documents(results)})
         print(summary(results, arguments.output_dir))
+    if arguments.push_to_hub:
+        trainer.push_to_hub()
     if not arguments.keep_checkpoints:
         # The optimizer's state in them is pickled; the folder that is shared holds nothing of that kind.
         discard_checkpoints(arguments)

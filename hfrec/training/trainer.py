@@ -36,6 +36,7 @@ from hfrec.training.checkpoints import (
     written_beside,
 )
 from hfrec.training.divergence import LossWatch, divergence, nonfinite_weight
+from hfrec.training.pushing import HubPushes
 from hfrec.training.replay import first_labels, warn_of_differences
 from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, set_rate
 from hfrec.training.searching import SearchingTrainer
@@ -49,7 +50,7 @@ NEW_ITEM_BOOSTS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 """What `choose_new_item_boost` tries."""
 
 
-class RecTrainer(SearchingTrainer):
+class RecTrainer(HubPushes, SearchingTrainer):
     """Trains a `RecModel` on the training part of `splits`; validation NDCG@10 chooses the checkpoint.
 
     The model gets a row of its id table for each item that has a training event, the catalogue and the counts of the

@@ -158,7 +158,7 @@ def run_update(config: Any) -> dict[str, Any]:
     chosen = choices(chooser) | {"trained": trained, f"untrained {arguments.metric_for_best_model}": untrained}
     results |= {"chosen": chosen, "curve": training_curve(chooser.state.log_history), "model": model_facts(trainer)}
     results |= {"split": trainer.splits.protocol, "update": facts}
-    publish(results, arguments)
+    publish(results, trainer, arguments)
     return results
 
 

@@ -1,0 +1,173 @@
+"""What `from_pretrained`, `save_pretrained` and `push_to_hub` mean for a RecModel: weights, catalogue and adapters."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Self
+
+from hfrec.data.repository import DOWNLOAD, push_folder
+from hfrec.data.schema import DataError
+from hfrec.models.adapters import Adapters, base_weights, without_adapters
+from hfrec.models.artifact import (
+    ADAPTERS,
+    Artifact,
+    CatalogFiles,
+    carry_documents,
+    read_catalog,
+    save_folder,
+    write_catalog,
+)
+from hfrec.models.late_encoder import EncoderSlot
+from hfrec.models.processing import RecProcessor
+from hfrec.models.weights import check_weights
+
+
+class PretrainedFolder(Adapters):
+    """What `RecModel` is before it is a `PreTrainedModel`: a folder of more than weights.
+
+    The base's weights go to the root of the folder and each adapter to `adapters/<name>/`, in PEFT's own format.
+
+    Attributes:
+        item_encoder: how new items are read; that of a folder is fetched and loaded when it is first wanted.
+        artifact: where the model was loaded from, if it was.
+    """
+
+    item_encoder = EncoderSlot()
+
+    @property
+    def named_encoders(self) -> dict[str, str]:
+        """The item encoder of each modality that a folder of this model may load."""
+        return self.config.encoders
+
+    @named_encoders.setter
+    def named_encoders(self, encoders: dict[str, str]) -> None:
+        self.config.encoders = encoders
+
+    def save_pretrained(self, save_directory: str | Path, catalog: bool = True, **kwargs: Any) -> None:
+        """Write weights, configuration, processor and adapters, and, unless `catalog` is false, catalogue and counts.
+
+        Args:
+            kwargs: as in transformers: `max_shard_size`, `state_dict` …
+        """
+        weights = base_weights(self, kwargs.pop("state_dict", None))
+        self.config.active_adapters = self.active_adapters()
+
+        def write(folder: Path) -> None:
+            with without_adapters(self):
+                super(PretrainedFolder, self).save_pretrained(folder, state_dict=dict(weights), **kwargs)
+            self.processor.save_pretrained(folder)
+            for name in getattr(self, "peft_config", {}):
+                self.write_adapter(name, folder / ADAPTERS / name)
+            if catalog and self.items is not None:
+                assert self.statistics is not None
+                encoder = EncoderSlot.held(self)
+                write_catalog(folder, CatalogFiles(self.items, self.statistics, self.text_index, encoder))
+
+        if kwargs.get("is_main_process", True):
+            save_folder(save_directory, write)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path | Artifact,
+        *args: Any,
+        images: str | Path | None = None,
+        adapter: str | None = None,
+        encoders: Collection[str] = (),
+        **kwargs: Any,
+    ) -> Self:
+        """The model of a folder or a Hub id, with the catalogue that was saved with it.
+
+        Of a repository what recommending needs is fetched: pictures and item encoder follow when they are wanted, and
+        of its adapters those that were switched on when it was saved.
+
+        Args:
+            images: the folder in which the catalogue's relative picture paths start.
+            adapter: one of the adapters that were saved with it, or the folder or Hub id of another, in their place.
+            encoders: item encoders that may be loaded though the configuration does not name them.
+            kwargs: `revision`, `token`, `cache_dir` … as in transformers.
+
+        Raises:
+            DataError: it is not there, no recommender's, or a file is missing, changed or broken; it is named.
+        """
+        download = {key: kwargs.pop(key) for key in DOWNLOAD if key in kwargs}
+        artifact = Artifact.open(name, **download)
+        folder = str(artifact.folder)
+        check_weights(cls, artifact)
+        # None of the folder's code runs, whatever a caller, such as an Auto class, passes on.
+        safely = {**kwargs, "use_safetensors": True, "trust_remote_code": False}
+        loaded = super().from_pretrained(folder, *args, **safely)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.artifact = artifact
+        # Loading makes every weight anew, the backbone's unused word table too.
+        model._freeze_word_table()
+        model.id_table_ids = list(RecProcessor.from_pretrained(folder).item_ids)
+        if len(model.id_table_ids) != model.config.num_item_ids:
+            raise DataError(
+                f"preprocessor_config.json names {len(model.id_table_ids)} items, the id table of model.safetensors "
+                f"has {model.config.num_item_ids} rows: the files are of two models."
+            )
+        if adapter is None:
+            model._load_own_adapters(model.config.active_adapters)
+        elif artifact.has(f"{ADAPTERS}/{adapter}"):
+            model._load_own_adapters([adapter])
+        else:
+            elsewhere = {key: value for key, value in download.items() if key != "revision"}
+            model.load_adapter(adapter, Path(adapter).name, **elsewhere)
+        files = read_catalog(artifact, images, encoders)
+        if files is not None:
+            model.item_encoder = files.item_encoder
+            model.attach(files.items, files.statistics, files.text_index)
+        return loaded
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: bool | str | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        create_pr: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Push the model with its catalogue, and the documents of the folder that it was loaded from, in one commit.
+
+        Args:
+            private: whether the repository is, if it is made now.
+            token: by default that of `hf auth login` or HF_TOKEN.
+            revision: the branch, made if need be; by default `main`.
+            kwargs: of `save_pretrained`, such as `max_shard_size`.
+
+        Returns:
+            huggingface_hub's `CommitInfo`.
+
+        Raises:
+            DataError: the Hub refuses or cannot be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, **kwargs)
+            carry_documents(self.artifact, Path(folder))
+            return push_folder(
+                folder,
+                repo_id,
+                private=private,
+                token=token,
+                revision=revision,
+                commit_message=commit_message,
+                create_pr=create_pr,
+            )
+
+    def _load_own_adapters(self, names: list[str]) -> None:
+        assert self.artifact is not None
+        for name in names:
+            # What a folder's configuration names is of the folder: it does not send for anything else.
+            if not self.artifact.has(f"{ADAPTERS}/{name}"):
+                raise DataError(
+                    f"`active_adapters` in {self.artifact.folder / 'config.json'} names {name!r}, not there."
+                )
+            self.load_adapter(self.artifact.require(f"{ADAPTERS}/{name}") / ADAPTERS / name, name)
+        if len(names) > 1:
+            self.set_adapter(names)
