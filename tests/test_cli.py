@@ -298,7 +298,7 @@ MISTAKES = {
     "no items": ("encode --items {tmp}/none.csv --out {tmp}/e --text-encoder a", "items table is not there: .*none"),
     "no text column": ("encode --items {shop}/items.parquet --out e --text-encoder a --text-columns titel", "`titel`"),
     "no results": ("card --model {model}", "results.json is missing"),
-    "other results": ("card --model {results}", "is not what a run writes: KeyError 'test'"),
+    "other results": ("card --model {results}", "is not what a run writes: KeyError 'validation'"),
     "no config": ("train --config {tmp}/none.yaml", "File does not exist: .*none.yaml"),
     "no data": ("train", "data.name, data.interactions, data.items"),
     "typo": ("train --config {typo}", "hiden_size"),

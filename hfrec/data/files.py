@@ -74,25 +74,32 @@ def read_parquet(path: Path, num_rows: int | None = None) -> tuple[pl.DataFrame,
     from pyarrow import parquet
 
     try:
-        metadata, size = parquet.read_metadata(path), path.stat().st_size
-        most = max(UNPACKED * size, JSON_BYTES)
+        metadata, most = parquet.read_metadata(path), max(UNPACKED * path.stat().st_size, JSON_BYTES)
         if num_rows is not None and metadata.num_rows != num_rows:
             raise DataError(f"The file {path} must have {num_rows:,} rows, got {metadata.num_rows:,}.")
         groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
         columns = [group.column(column) for group in groups for column in range(group.num_columns)]
         _check_unpacked(path, sum(one.num_values for one in columns), most)
         _check_unpacked(path, sum(one.total_uncompressed_size for one in columns), most)
-        # Arrow's reader: that of polars ends the process on some broken files.
-        table = parquet.read_table(path, use_threads=False, memory_map=True)
-        table.validate(full=True)
-        frame = pl.from_arrow(table)
+        leaves = [metadata.schema.column(column) for column in range(len(metadata.schema))]
+        # Each cell as the place of its text among those that differ: a text is in memory once, however many rows share
+        # it. And Arrow's reader: that of polars ends the process on some broken files.
+        shared = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        schema, tables, num_bytes = parquet.read_schema(path), [], 0
+        with parquet.ParquetFile(path, memory_map=True, read_dictionary=shared) as file:
+            for group in range(len(groups)):
+                table = file.read_row_group(group, use_threads=False)
+                table.validate(full=True)
+                num_bytes += sum(map(_num_bytes, table.columns))
+                _check_unpacked(path, num_bytes, most)
+                tables.append(table.cast(schema))
+        frame = pl.from_arrow(pa.concat_tables(tables) if tables else schema.empty_table())
         texts = {key.decode(): value.decode() for key, value in (metadata.metadata or {}).items()}
     except DataError:
         raise
     except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, MemoryError, RecursionError) as error:
         raise DataError(f"The file {path} cannot be read: {error}") from error
     assert isinstance(frame, pl.DataFrame)
-    _check_unpacked(path, sum(map(_num_bytes, frame.get_columns())), most)
     return frame, texts
 
 
@@ -101,15 +108,21 @@ def _check_unpacked(path: Path, num_bytes: int, most: int) -> None:
         raise DataError(f"The file {path} must unpack to at most {most:,} bytes, got {num_bytes:,}.")
 
 
-def _num_bytes(column: pl.Series) -> int:
-    """Bytes of text and of binary cells, each counted for every row that has it."""
-    if isinstance(column.dtype, pl.Struct):
-        return sum(_num_bytes(column.struct.field(part.name)) for part in column.dtype.fields)
-    if isinstance(column.dtype, pl.List):
-        return _num_bytes(column.explode())
-    if column.dtype == pl.String:
-        return int(column.str.len_bytes().sum() or 0)
-    return int(column.bin.size().sum() or 0) if column.dtype == pl.Binary else 0
+def _num_bytes(column: Any) -> int:
+    """Bytes of an Arrow column's cells, a text counted for every row that has it."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if isinstance(column, pa.ChunkedArray):
+        return sum(map(_num_bytes, column.chunks))
+    if pa.types.is_struct(column.type):
+        return sum(map(_num_bytes, column.flatten()))
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        return _num_bytes(column.flatten())
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    lengths = compute.binary_length(column.dictionary).cast(pa.int64())
+    return compute.sum(lengths.take(column.indices)).as_py() or 0
 
 
 def read_arrays(path: Path, shapes: Mapping[str, Sequence[int | None] | None] | None = None) -> dict[str, np.ndarray]:

@@ -69,19 +69,17 @@ def hub_errors(
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
-        HTTPError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
+    found_nothing = _found_nothing(name, repo_type)
     try:
         yield
     except DataError:
         raise
     except HFValidationError as error:
-        raise DataError(
-            f"{name!r} is neither a folder nor a repository that can be fetched, which is named `owner/name`."
-        ) from error
+        raise DataError(f"{found_nothing}, which is named `owner/name`.") from error
     except RevisionNotFoundError as error:
         raise DataError(
             f"The repository {name!r} has no revision {revision!r}{_revisions(name, token, repo_type)}"
@@ -90,14 +88,19 @@ def hub_errors(
         raise DataError(f"Access to {name!r} must be asked for, at {constants.ENDPOINT}/{name}.") from error
     except RepositoryNotFoundError as error:
         raise DataError(
-            f"{name!r} is neither a folder nor a repository that can be fetched: {constants.ENDPOINT} has none of that "
-            f"name, or it is private and not shown to this token. {_LOG_IN}"
+            f"{found_nothing}: {constants.ENDPOINT} has none of that name, or it is private and not shown to this "
+            f"token. {_LOG_IN}"
         ) from error
-    except (HTTPError, OSError, RuntimeError) as error:
-        raise DataError(_advice(error, name, writes)) from error
+    except (_client_error(), OSError, RuntimeError) as error:
+        raise DataError(_advice(error, name, repo_type, writes)) from error
 
 
-def _advice(error: BaseException, name: str, writes: bool) -> str:
+def _found_nothing(name: str, repo_type: str) -> str:
+    looked_for = "file nor a data set" if repo_type == "dataset" else "folder nor a repository"
+    return f"{name!r} is neither a {looked_for} that can be fetched"
+
+
+def _advice(error: BaseException, name: str, repo_type: str, writes: bool) -> str:
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -116,8 +119,8 @@ def _advice(error: BaseException, name: str, writes: bool) -> str:
             "visible. Push again: what has arrived is not sent twice."
         )
     return (
-        f"{name!r} is neither a folder nor a repository that can be fetched: {constants.ENDPOINT} was not reached and "
-        f"the cache has not all of it ({_first_line(error)}). Check the name and the connection."
+        f"{_found_nothing(name, repo_type)}: {constants.ENDPOINT} was not reached and the cache has not all of it "
+        f"({_first_line(error)}). Check the name and the connection."
     )
 
 
@@ -130,10 +133,17 @@ def _first_line(error: BaseException) -> str:
 def _revisions(name: str, token: Any, repo_type: str) -> str:
     """What revisions there are, where the Hub says so."""
     from huggingface_hub import list_repo_refs
-    from huggingface_hub.errors import HTTPError
 
     try:
         refs = list_repo_refs(name, token=token, repo_type=repo_type)
-    except (HTTPError, OSError):
+    except (_client_error(), OSError):
         return ". Check the name of the branch or tag, or the commit."
     return f"; it has {', '.join(one.name for one in [*refs.branches, *refs.tags])}, and commits by their hash."
+
+
+def _client_error() -> type[Exception]:
+    """What the HTTP client raises where there is no answer: httpx or httpx2, by the release of huggingface_hub."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    client_error: type[Exception] = HfHubHTTPError.__bases__[0]
+    return client_error

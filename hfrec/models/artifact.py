@@ -70,6 +70,7 @@ MODEL_TYPES = {
 """Where the class of each `model_type` is; a folder names one of these and nothing else."""
 
 _TEXT_COLUMNS = "hfrec.text_columns"
+_PICTURES_AT_ONCE = 1024
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 # safetensors and polars put the system's error into their own; torch's writer says where in its source it failed.
 _FAILED_WRITE = re.compile(
@@ -330,7 +331,7 @@ def save_catalog(catalog: Catalog, folder: Path) -> None:
     frame, pictures = apart(catalog.frame, catalog.pictures)
     frame.write_parquet(folder / ITEMS_FILE, metadata={_TEXT_COLUMNS: json.dumps(catalog.text_columns)})
     if len(pictures):
-        pictures.write_parquet(folder / PICTURES_FILE)
+        pictures.write_parquet(folder / PICTURES_FILE, row_group_size=_PICTURES_AT_ONCE)
 
 
 def load_catalog(

@@ -5,6 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from hfrec.data.hub import HubTable
 from hfrec.data.read import expand_path, read_table
 from hfrec.data.schema import DataError
 
@@ -107,20 +108,22 @@ def test_a_missing_file_is_named(tmp_path):
 def test_only_a_string_without_suffix_is_a_hub_id(monkeypatch):
     asked = []
 
-    def load_dataset(name, split):
-        asked.append((name, split))
+    def load_dataset(name, *, split, revision, token):
+        asked.append((name, split, revision))
         if name == "shop/none":
             raise FileNotFoundError("no such dataset")
         return datasets.Dataset.from_list(ROWS)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert read_table("shop/items", "items").equals(FRAME)
-    with pytest.raises(DataError, match=r"'shop/none' is neither a file here nor a dataset.*no such dataset"):
+    assert read_table(HubTable("shop/items", revision="v1", split="test"), "items").equals(FRAME)
+    with pytest.raises(DataError, match=r"'shop/none' is neither a file nor a data set .*Check the name and"):
         read_table("shop/none", "items")
     for path in ("shop/items.csv", "/shop/items", "a/b/c", "items"):
         with pytest.raises(DataError, match="not there"):
             read_table(path, "items")
-    assert asked == [("shop/items", "train"), ("shop/none", "train")]
+    assert asked == [("shop/items", "train", None), ("shop/items", "test", "v1"), ("shop/none", "train", None)]
 
 
 def test_an_unknown_suffix_names_the_known_ones(tmp_path):

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = {
     "losses": 0,
     "model_card": 0,
+    "registration": 0,
     "data": 1,
     "items": 2,
     "models": 3,

@@ -137,13 +137,17 @@ def test_save_and_load(tmp_path, pattern):
 def test_files_that_do_not_fit_are_named(tmp_path):
     index = TextIndex.fit(TEXTS)
     index.save(tmp_path)
-    with pytest.raises(DataError, match=f"{VECTORS_FILE} cannot be read"):
+    with pytest.raises(DataError, match=rf"`indptr` in .*{VECTORS_FILE} must have the shape \(10\), got \(7,\)"):
         TextIndex.load(tmp_path, 9)
     arrays = load_file(tmp_path / VECTORS_FILE)
-    for broken in ({**arrays, "idf": arrays["idf"][:-1]}, {k: v for k, v in arrays.items() if k != "idf"}):
+    for broken, said in (
+        ({**arrays, "idf": arrays["idf"][:-1]}, "cannot be read.*idf"),
+        ({name: array for name, array in arrays.items() if name != "idf"}, "must hold `idf`"),
+    ):
         save_file(broken, tmp_path / VECTORS_FILE)
-        with pytest.raises(DataError, match=f"{VECTORS_FILE} cannot be read.*idf"):
+        with pytest.raises(DataError, match=f"{VECTORS_FILE} {said}"):
             TextIndex.load(tmp_path, 6)
+    index.save(tmp_path)
     (tmp_path / VOCABULARY_FILE).write_text(json.dumps({"words": "x"})[:-3])
     with pytest.raises(DataError, match=f"{VOCABULARY_FILE} cannot be read"):
         TextIndex.load(tmp_path, 6)

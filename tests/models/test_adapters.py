@@ -96,8 +96,11 @@ def test_peft_reads_what_is_written(
 
 
 def test_an_adapter_is_trained_and_the_base_is_not(
-    model: hfrec.RecModel, histories: Histories, scores: Tensor, tmp_path: Path
+    model: hfrec.RecModel, histories: Histories, train: Histories, tmp_path: Path
 ) -> None:
+    counts = model.statistics.with_factors(train, model.config.num_factors, model.items.features())
+    model.attach(model.items, counts, model.text_index)
+    scores = model.score(histories)
     model.add_adapter(lora())
     trainable = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert trainable and all("lora_" in name for name in trainable)
