@@ -25,6 +25,7 @@ from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.checkpoints import resume_point
 from hfrec.training.cost import Cost
 from hfrec.training.curve import training_curve
+from hfrec.training.facts import run_facts
 from hfrec.training.refitting import refit
 from hfrec.training.run import (
     DataConfig,
@@ -158,6 +159,7 @@ def run_update(config: Any) -> dict[str, Any]:
     chosen = choices(chooser) | {"trained": trained, f"untrained {arguments.metric_for_best_model}": untrained}
     results |= {"chosen": chosen, "curve": training_curve(chooser.state.log_history), "model": model_facts(trainer)}
     results |= {"split": trainer.splits.protocol, "update": facts}
+    results |= run_facts(data, trainer.model.items, arguments.licence)
     publish(results, trainer, arguments)
     return results
 
