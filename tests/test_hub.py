@@ -17,6 +17,7 @@ import hfrec
 from hfrec.data.histories import Histories
 from hfrec.data.synthetic import Shop
 from hfrec.items.table import ItemTable
+from hfrec.model_card import FOLDER
 
 HISTORY = ["sku-0003", "sku-0007", "sku-0011"]
 Client = Callable[..., Any]
@@ -140,6 +141,21 @@ def test_pushed_from_one_process_loaded_by_another_with_equal_scores(
         "adapter_model.safetensors",
         "manifest.json",
     ]
+
+
+SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def test_the_snippet_of_every_card_runs(hub: LocalHub, run_client: Callable, pushed: dict[str, Any]) -> None:
+    """That of a pushed card as it stands there; those of the runs' cards, pointed at what was pushed."""
+    there = hub.repositories["models", "me/shop"].files()["README.md"].content.decode()
+    cards = [path.read_text(encoding="utf-8") for path in (Path(__file__).parents[1] / "model_cards").glob("*.md")]
+    assert cards and "me/shop" in there
+    snippets = {SNIPPET.search(card)[1].replace(FOLDER, "me/shop") for card in (there, *cards)}  # type: ignore[index]
+    for snippet in snippets:
+        assert "me/shop" in snippet
+        ran = run_client(f"{snippet}\nassert len(recommender.recommend([recommender.catalog.item_ids[0]], k=3)) == 3")
+        assert ran.returncode == 0, ran.stderr[-4000:]
 
 
 def test_a_second_push_replaces_what_is_gone(
@@ -366,7 +382,8 @@ TABLES = """
     folder = sys.argv[1]
     catalog = hfrec.Catalog.from_file(f"{folder}/items.parquet")
     events = hfrec.load_interactions(f"{folder}/interactions.parquet")
-    hfrec.push_table(catalog, "me/items", private=True)
+    hfrec.push_table(catalog.frame.drop("image"), "me/items", private=True)
+    hfrec.push_table(catalog, "me/items")
     hfrec.push_table(events, "me/log")
     hfrec.push_table(events.head(10), "me/log", revision="ten")
 

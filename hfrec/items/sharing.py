@@ -39,14 +39,15 @@ def push_table(
     Raises:
         DataError: the Hub refuses or cannot be reached.
     """
-    from datasets import Dataset, Image
+    from datasets import Dataset, DatasetDict, Image
 
     frame = _with_pictures(table) if isinstance(table, Catalog) else table
     dataset = Dataset(frame.to_arrow())
     if IMAGE in frame.columns and isinstance(frame.schema[IMAGE], pl.Struct):
         dataset = dataset.cast_column(IMAGE, Image())
     with hub_errors(repo_id, revision, token, writes=True, repo_type="dataset"):
-        return dataset.push_to_hub(
+        # As a dictionary of all there is: of a lone split `datasets` keeps the columns that an earlier push had.
+        return DatasetDict({"train": dataset}).push_to_hub(
             repo_id,
             private=private,
             token=token,
