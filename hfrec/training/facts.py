@@ -13,12 +13,14 @@ from hfrec.model_card.fields import LICENCES
 
 _SETTINGS = ("min_rating", "duplicates", "user_core", "item_core", "candidates", "unknown_items", "max_text_tokens")
 
-_MOVE_NO_FIGURE = frozenset({
-    "--data.cache",
-    "--training.disable_tqdm",
-    "--training.output_dir",
-    "--training.resume_from_checkpoint",
-})
+_MOVE_NO_FIGURE = frozenset(
+    {
+        "--data.cache",
+        "--training.disable_tqdm",
+        "--training.output_dir",
+        "--training.resume_from_checkpoint",
+    }
+)
 """Overrides that say where files of this machine lie and what is shown: nobody needs them to repeat a figure."""
 
 
