@@ -13,6 +13,8 @@ METRIC = "ndcg@10"
 
 # Drawn at twice the size and halved: PIL has no smooth lines of its own.
 _SCALE, _WIDTH, _LEFT, _RIGHT, _TOP, _ROW = 2, 720, 150, 36, 44, 34
+_SPELT = {"α·": "alpha · "}
+"""Signs of baselines' names that PIL's font does not have."""
 _PAPER, _GREY, _GRID, _OURS, _BEST = (250, 250, 248), (112, 118, 128), (226, 228, 232), (52, 104, 160), (176, 92, 60)
 
 
@@ -54,8 +56,15 @@ def draw_slices(results: dict[str, Any]) -> bytes:
             draw.circle((across(found[best]), y), 4 * _SCALE, _BEST)
             # A name that would leave the picture stands left of its dot.
             anchor = "lb" if across(found[best]) < (_WIDTH - 180) * _SCALE else "rb"
-            draw.text((across(found[best]), y - 5 * _SCALE), best, _BEST, font, anchor=anchor)
+            draw.text((across(found[best]), y - 5 * _SCALE), spelt(best), _BEST, font, anchor=anchor)
         draw.circle((across(ours[name][METRIC]), y), 5 * _SCALE, outline=_OURS, width=2 * _SCALE)
     written = io.BytesIO()
     picture.resize((_WIDTH, height), Image.Resampling.LANCZOS).save(written, "PNG", optimize=True)
     return written.getvalue()
+
+
+def spelt(name: str) -> str:
+    """`name` in signs that can be drawn."""
+    for sign, letters in _SPELT.items():
+        name = name.replace(sign, letters)
+    return name
