@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +14,10 @@ from local_hub import LocalHub
 
 import hfrec
 from hfrec.data.histories import Histories
-from hfrec.data.synthetic import Shop
 from hfrec.items.table import ItemTable
 
 HISTORY = ["sku-0003", "sku-0007", "sku-0011"]
 Client = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[LocalHub]:
-    with LocalHub().served() as hub:
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def run_client(hub: LocalHub, python: Callable, tmp_path_factory: pytest.TempPathFactory) -> Callable:
-    """Runs Python code in a process of its own that knows this Hub, or another, with an empty cache unless `home` names
-    one."""
-
-    def run(
-        code: str, *arguments: Any, at: LocalHub = hub, home: Path | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        home = home or tmp_path_factory.mktemp("home")
-        return python("-c", textwrap.dedent(code), *arguments, **at.environment(), HF_HOME=str(home))
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def client(run_client: Callable) -> Client:
-    """The same for code that works; gives what it prints last, as JSON."""
-
-    def run(code: str, *arguments: Any, **settings: Any) -> Any:
-        ran = run_client(code, *arguments, **settings)
-        assert ran.returncode == 0, ran.stderr[-4000:]
-        return json.loads(ran.stdout.splitlines()[-1])
-
-    return run
 
 
 PUSH = """
@@ -357,37 +323,6 @@ def test_the_trainer_pushes_its_checkpoints(hub: LocalHub, client: Client, shop_
     revisions = [one for one in history if repository.commits[one].title in steps]
     lists = client(LOAD_REVISIONS, json.dumps(revisions))
     assert lists[0] == expected and lists[1] != lists[0], "each commit is a recommender of its own"
-
-
-TABLES = """
-    import json, sys, hfrec
-    from datasets import Image, load_dataset
-
-    folder = sys.argv[1]
-    catalog = hfrec.Catalog.from_file(f"{folder}/items.parquet")
-    events = hfrec.load_interactions(f"{folder}/interactions.parquet")
-    hfrec.push_table(catalog, "me/items", private=True)
-    hfrec.push_table(events, "me/log")
-    hfrec.push_table(events.head(10), "me/log", revision="ten")
-
-    again = hfrec.Catalog.from_frame("me/items")
-    assert again.item_ids == catalog.item_ids and again.texts() == catalog.texts()
-    from hfrec.items.pictures import file_bytes
-    expected = [one and file_bytes(one, catalog.root) for one in catalog.images()]
-    assert again.images() == expected and any(expected)
-    assert isinstance(load_dataset("me/items", split="train").features["image"], Image)
-    assert hfrec.load_interactions("me/log").equals(events)
-    ten = hfrec.load_interactions(hfrec.HubTable("me/log", revision="ten"))
-    print(json.dumps([len(ten), len(events)]))
-"""
-
-
-def test_catalogue_and_log_are_shared_as_data_sets(
-    hub: LocalHub, client: Client, shop: Shop, shop_folder: Path
-) -> None:
-    ten, everything = client(TABLES, shop_folder)
-    assert (ten, everything) == (10, len(hfrec.load_interactions(shop.interactions)))
-    assert hub.repositories["datasets", "me/items"].private
 
 
 CLI = """
