@@ -116,3 +116,29 @@ def test_its_snippet_runs_where_it_was_pushed(run: Path, client: Callable[..., A
     local = snippet(ModelCard.load(run / "README.md"))
     assert FOLDER in local, "a card that was not pushed says that its folder is to be filled in"
     assert client(FOLLOW, local.replace(FOLDER, "me/carded")) == pushed
+
+
+CHANGE = """
+    import json, sys, hfrec
+    shop = hfrec.Recommender.from_pretrained("me/carded")
+    shop.push_to_hub("me/the-same")
+    shop.model.push_to_hub("me/the-same-in-shards", max_shard_size="20KB")
+    shop.model.start.data += 1
+    shop.push_to_hub("me/another")
+    print("{}")
+"""
+
+
+def test_a_model_that_was_changed_does_not_go_under_the_card_of_the_one_before(
+    run: Path, client: Callable[..., Any], hub: Any
+) -> None:
+    client(PUSH, run)
+    client(CHANGE)
+    cards = {
+        name: hub.repositories["models", f"me/{name}"].files()["README.md"].content.decode()
+        for name in ("the-same", "the-same-in-shards", "another")
+    }
+    for name in ("the-same", "the-same-in-shards"):
+        assert "model-index" in cards[name] and f'from_pretrained("me/{name}")' in cards[name]
+    assert "No measurements came with it" in cards["another"] and 'from_pretrained("me/another")' in cards["another"]
+    assert "results.json" not in hub.repositories["models", "me/another"].files()
