@@ -143,12 +143,21 @@ ADD = """
 """
 
 
-def test_recommending_fetches_neither_encoder_nor_pictures(
-    hub: LocalHub, client: Client, pushed: dict[str, Any], tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def recommended(
+    hub: LocalHub, client: Client, pushed: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
+    """The cache of a machine that has recommended once, and the files that it fetched."""
+    home = tmp_path_factory.mktemp("home")
     hub.requests.clear()
-    client(RECOMMEND, json.dumps(HISTORY), home=tmp_path)
-    fetched = hub.downloads()
+    client(RECOMMEND, json.dumps(HISTORY), home=home)
+    return home, hub.downloads()
+
+
+def test_recommending_fetches_neither_encoder_nor_pictures(
+    hub: LocalHub, client: Client, recommended: tuple[Path, list[str]]
+) -> None:
+    home, fetched = recommended
     assert sorted(fetched) == sorted(set(fetched)), "nothing is fetched twice"
     assert {"manifest.json", "config.json", "model.safetensors", "catalog/items.parquet"} <= set(fetched)
     everything = set(hub.repositories["models", "me/shop"].files())
@@ -156,7 +165,7 @@ def test_recommending_fetches_neither_encoder_nor_pictures(
     assert later <= everything and set(fetched) == everything - later - {".gitattributes"}
 
     hub.requests.clear()
-    client(RECOMMEND, json.dumps(HISTORY), home=tmp_path)
+    client(RECOMMEND, json.dumps(HISTORY), home=home)
     assert hub.downloads() == [], "the second time all of it is here"
 
 
@@ -174,12 +183,9 @@ def test_what_was_left_is_fetched_when_it_is_wanted(
     assert str(place) not in told and place.name in told
 
 
-def test_offline_the_cache_is_enough(
-    client: Client, pushed: dict[str, Any], tmp_path: Path, run_client: Callable
-) -> None:
-    client(RECOMMEND, json.dumps(HISTORY), home=tmp_path)
+def test_offline_the_cache_is_enough(client: Client, run_client: Callable, recommended: tuple[Path, list[str]]) -> None:
     offline = f'import os; os.environ["HF_HUB_OFFLINE"] = "1"\n{textwrap.dedent(RECOMMEND)}'
-    client(offline, json.dumps(HISTORY), home=tmp_path)
+    client(offline, json.dumps(HISTORY), home=recommended[0])
     ran = run_client(offline, json.dumps(HISTORY))
     assert ran.returncode == 2 and "the cache has not all of it" in ran.stderr and ran.stderr.count("\n") == 1
 
