@@ -343,30 +343,37 @@ def test_the_trainer_pushes_its_checkpoints(hub: LocalHub, client: Client, shop_
 
 
 CLI = """
-    import sys
+    import json, sys
     from hfrec.cli import main
-    main(sys.argv[1:])
-    print("{}")
+    import hfrec
+    for command in json.loads(sys.argv[1]):
+        main(command)
+    print(sum(map(bool, hfrec.Catalog.from_frame("me/typed-items").images())))
 """
 
 
 def test_the_command_line_shares_too(
-    hub: LocalHub, client: Client, run_client: Callable, trained_folder: Path, shop_folder: Path
+    hub: LocalHub, run_client: Callable, trained_folder: Path, shop_folder: Path
 ) -> None:
-    client(CLI, "push", "--model", trained_folder, "--repo", "me/typed", "--message", "By hand")
+    log, items = (f"{shop_folder}/{name}.parquet" for name in ("interactions", "items"))
+    commands = [
+        ["push", "--model", str(trained_folder), "--repo", "me/typed", "--message", "By hand"],
+        ["push", "--table", log, "--repo", "me/typed-log", "--private"],
+        ["push", "--table", items, "--repo", "me/typed-items"],
+        ["similar", "--model", "me/typed", "--item", "sku-0003", "--k", "2"],
+    ]
+    ran = run_client(CLI, json.dumps(commands))
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    *printed, pictures = ran.stdout.splitlines()
+    assert "\n".join(printed).count("sku-") == 2
+    assert int(pictures) == sum(map(bool, hfrec.Catalog.from_file(items).images())) > 50
     repository = hub.repositories["models", "me/typed"]
     assert repository.commits[repository.branches["main"]].title == "By hand"
-    client(CLI, "push", "--table", shop_folder / "interactions.parquet", "--repo", "me/typed-log", "--private")
     assert hub.repositories["datasets", "me/typed-log"].private
-    client(CLI, "push", "--table", shop_folder / "items.parquet", "--repo", "me/typed-items")
-    pictures = client(
-        'import json, hfrec; print(json.dumps(sum(map(bool, hfrec.Catalog.from_frame("me/typed-items").images()))))'
-    )
-    assert pictures == sum(map(bool, hfrec.Catalog.from_file(shop_folder / "items.parquet").images())) > 50
-    ran = run_client(CLI, "recommend", "--model", "me/typed", "--revision", "v2", "--history", "sku-0003")
+
+    wrong = ["recommend", "--model", "me/typed", "--revision", "v2", "--history", "sku-0003"]
+    ran = run_client(CLI, json.dumps([wrong]))
     assert ran.returncode == 2 and ran.stderr.count("\n") == 1 and "no revision 'v2'; it has main" in ran.stderr
-    ran = run_client(CLI, "similar", "--model", "me/typed", "--item", "sku-0003", "--k", 2)
-    assert ran.returncode == 0 and ran.stdout.count("sku-") == 2
 
 
 def test_tests_of_the_hub_itself_would_notice_a_change(hub: LocalHub, client: Client, pushed: dict[str, Any]) -> None:
