@@ -333,15 +333,17 @@ def _push(arguments: argparse.Namespace) -> None:
 
         print(push_folder(arguments.model, arguments.repo, **where).commit_url)
         return
+    from hfrec.data.catalog import Catalog
     from hfrec.data.read import read_table
+    from hfrec.data.schema import ITEM_ID, USER_ID
     from hfrec.items.sharing import push_table
 
-    if arguments.images is not None:
-        from hfrec.data.catalog import Catalog
-
+    table = read_table(arguments.table, "pushed")
+    if ITEM_ID in table.columns and USER_ID not in table.columns:
+        # With its pictures, which are files beside the table.
         table = Catalog.from_file(arguments.table, images=arguments.images)
-    else:
-        table = read_table(arguments.table, "pushed")
+    elif arguments.images is not None:
+        raise ValueError(f"`--images` goes with an items table; {arguments.table} has the columns {table.columns}.")
     print(push_table(table, arguments.repo, **where).commit_url)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -17,6 +19,9 @@ from hfrec.data.histories import Histories
 from hfrec.data.splits import Splits
 from hfrec.data.synthetic import Shop
 from hfrec.items.table import ItemTable
+
+if TYPE_CHECKING:
+    from local_hub import LocalHub
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,3 +92,38 @@ def trained_folder(splits: Splits, shop_items: ItemTable, tmp_path_factory: pyte
     trainer.train()
     trainer.save_model()
     return folder
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[LocalHub]:
+    """A Hub of our own on loopback, empty at first."""
+    from local_hub import LocalHub
+
+    with LocalHub().served() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def run_client(hub: LocalHub, python: Callable, tmp_path_factory: pytest.TempPathFactory) -> Callable:
+    """Runs Python code in a process of its own that knows this Hub, or another, with an empty cache unless `home` names
+    one."""
+
+    def run(
+        code: str, *arguments: Any, at: LocalHub = hub, home: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        home = home or tmp_path_factory.mktemp("home")
+        return python("-c", textwrap.dedent(code), *arguments, **at.environment(), HF_HOME=str(home))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def client(run_client: Callable) -> Callable[..., Any]:
+    """The same for code that works; gives what it prints last, as JSON."""
+
+    def run(code: str, *arguments: Any, **settings: Any) -> Any:
+        ran = run_client(code, *arguments, **settings)
+        assert ran.returncode == 0, ran.stderr[-4000:]
+        return json.loads(ran.stdout.splitlines()[-1])
+
+    return run

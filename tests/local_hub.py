@@ -21,7 +21,6 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -29,81 +28,11 @@ import uvicorn
 import yaml
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from hub_repository import Commit, File, Refused, Repository, entries
 
-TYPES = ("models", "datasets")
 LFS_SUFFIXES = (".safetensors", ".parquet", ".png", ".jpg", ".bin", ".pt", ".pth", ".arrow")
 PAGE = 5
 """Entries of a tree in one answer: few, so that clients must turn pages."""
-
-
-class Refused(Exception):
-    """An answer that is none: status, and the code and message by which the Hub's clients tell errors apart."""
-
-    def __init__(self, status: int, message: str, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a commit: its content, or the SHA-256 and size by which the large-file store has it."""
-
-    content: bytes = b""
-    sha256: str | None = None
-    size: int = 0
-
-    @property
-    def git_hash(self) -> str:
-        content = self.content
-        if self.sha256 is not None:
-            pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {self.size}\n"
-            content = pointer.encode()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-    def entry(self, path: str) -> dict[str, Any]:
-        size = self.size if self.sha256 is not None else len(self.content)
-        found = {"type": "file", "path": path, "oid": self.git_hash, "size": size}
-        if self.sha256 is not None:
-            found["lfs"] = {"oid": self.sha256, "size": size, "pointerSize": 130}
-        return found
-
-
-@dataclass(frozen=True)
-class Commit:
-    files: dict[str, File]
-    title: str
-    parent: str | None
-
-    @property
-    def id(self) -> str:
-        tree = {path: file.git_hash for path, file in sorted(self.files.items())}
-        return hashlib.sha1(json.dumps([tree, self.title, self.parent]).encode()).hexdigest()
-
-
-class Repository:
-    """Commits, and the branches and tags that name them; a new one has an empty commit on `main`."""
-
-    def __init__(self, private: bool) -> None:
-        self.private = private
-        self.commits: dict[str, Commit] = {}
-        self.branches: dict[str, str] = {}
-        self.tags: dict[str, str] = {}
-        self.add("main", Commit({}, "initial commit", None))
-
-    def add(self, branch: str, commit: Commit) -> str:
-        self.commits[commit.id] = commit
-        self.branches[branch] = commit.id
-        return commit.id
-
-    def resolve(self, revision: str) -> str:
-        found = self.branches.get(revision) or self.tags.get(revision)
-        found = found or (revision if revision in self.commits else None)
-        if found is None:
-            raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
-        return found
-
-    def files(self, revision: str = "main") -> dict[str, File]:
-        return self.commits[self.resolve(revision)].files
 
 
 @dataclass
@@ -350,20 +279,20 @@ def application(hub: LocalHub) -> FastAPI:
     @app.get("/api/{kind}/{owner}/{name}/tree/{revision}/{folder:path}")
     def tree(kind: str, owner: str, name: str, revision: str, request: Request, folder: str = "") -> Response:
         repository = hub.repository(kind, f"{owner}/{name}", hub.user_of(request))
-        entries = _entries(repository.files(revision), folder.strip("/"), "recursive" in request.url.query.lower())
-        if folder and not entries:
+        found = entries(repository.files(revision), folder.strip("/"), "recursive" in request.url.query.lower())
+        if folder and not found:
             raise Refused(404, f"{folder} does not exist", "EntryNotFound")
         start = int(request.query_params.get("cursor", 0))
         following = request.url.include_query_params(cursor=start + PAGE)
-        headers = {"Link": f'<{following}>; rel="next"'} if start + PAGE < len(entries) else {}
-        return JSONResponse(entries[start : start + PAGE], headers=headers)
+        headers = {"Link": f'<{following}>; rel="next"'} if start + PAGE < len(found) else {}
+        return JSONResponse(found[start : start + PAGE], headers=headers)
 
     @app.post("/api/{kind}/{owner}/{name}/paths-info/{revision}")
     async def paths_info(kind: str, owner: str, name: str, revision: str, request: Request) -> list[dict[str, Any]]:
         repository = hub.repository(kind, f"{owner}/{name}", hub.user_of(request))
         files = repository.files(revision)
         asked = parse_qs((await request.body()).decode()).get("paths", [])
-        every = {entry["path"]: entry for entry in _entries(files, "", recursive=True)}
+        every = {entry["path"]: entry for entry in entries(files, "", recursive=True)}
         return [every[path] for path in asked if path in every]
 
     def resolve(kind: str, name: str, revision: str, path: str, request: Request) -> Response:
@@ -391,20 +320,6 @@ def application(hub: LocalHub) -> FastAPI:
         return resolve("datasets", f"{owner}/{name}", revision, path, request)
 
     return app
-
-
-def _entries(files: dict[str, File], folder: str, recursive: bool) -> list[dict[str, Any]]:
-    """Files and folders of a tree, below `folder`."""
-    found: dict[str, dict[str, Any]] = {}
-    for path, file in sorted(files.items()):
-        for parent in reversed(PurePosixPath(path).parents):
-            if str(parent) != ".":
-                oid = hashlib.sha1(str(parent).encode()).hexdigest()
-                found[str(parent)] = {"type": "directory", "path": str(parent), "oid": oid, "size": 0}
-        found[path] = file.entry(path)
-    start = f"{folder}/" if folder else ""
-    below = {path: entry for path, entry in found.items() if path.startswith(start) and path != folder}
-    return [entry for path, entry in below.items() if recursive or "/" not in path[len(start) :]]
 
 
 def _content(content: bytes, request: Request, headers: dict[str, str] | None = None) -> Response:

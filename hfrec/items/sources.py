@@ -137,7 +137,8 @@ def _hub_folder(name: str, revision: str | None) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise DataError(
             f"The encoder {name!r} is no folder on this machine and cannot be had from the Hub: {error} "
-            "Download it once while online, or pass a local folder."
+            "Download it once while online, or pass a local folder: as `text=`, `image=` … to `ItemEncoder`, which is "
+            "`item_encoder` of a recommender."
         ) from error
 
 

@@ -135,14 +135,6 @@ def write_documents(folder: str | Path, documents: dict[str, str | bytes]) -> No
         write_manifest(folder, manifest)
 
 
-def carry_documents(artifact: Artifact | None, folder: Path) -> None:
-    """Write the documents of the folder that a recommender was loaded from beside what was saved of it in `folder`."""
-    if artifact is not None:
-        names = [name for name in artifact.manifest if name.endswith(DOCUMENTS)]
-        source = artifact.require(*names)
-        write_documents(folder, {name: (source / name).read_bytes() for name in names})
-
-
 def seal_folder(folder: Path) -> None:
     """Note in the manifest each file of `folder` that it lacks, and wait until all of them are on the disk."""
     manifest = manifest_or_empty(folder)

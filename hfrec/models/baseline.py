@@ -27,11 +27,11 @@ from hfrec.items.table import ItemTable
 from hfrec.models.artifact import (
     Artifact,
     CatalogFiles,
-    carry_documents,
     read_catalog,
     save_folder,
     write_catalog,
 )
+from hfrec.models.documents import carry_documents
 from hfrec.models.late_encoder import EncoderSlot, LateEncoder
 from hfrec.models.topk import TopK, top_rows
 

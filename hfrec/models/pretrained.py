@@ -14,11 +14,11 @@ from hfrec.models.artifact import (
     ADAPTERS,
     Artifact,
     CatalogFiles,
-    carry_documents,
     read_catalog,
     save_folder,
     write_catalog,
 )
+from hfrec.models.documents import carry_documents
 from hfrec.models.late_encoder import EncoderSlot
 from hfrec.models.processing import RecProcessor
 from hfrec.models.weights import check_weights
@@ -133,7 +133,7 @@ class PretrainedFolder(Adapters):
         create_pr: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Push the model with its catalogue, and the documents of the folder that it was loaded from, in one commit.
+        """Push the model with its catalogue in one commit; with it, unless it was changed, the documents of its folder.
 
         Args:
             private: whether the repository is, if it is made now.

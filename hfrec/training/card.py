@@ -68,7 +68,7 @@ def check_card(card: str | Path) -> Path:
     figures = path / RESULTS_FILE if path.is_dir() else _results_beside(path)
     path = path / CARD_FILE if path.is_dir() else path
     expected = _documents(_results(figures), figures, start)[CARD_FILE]
-    command = f"hfrec card --model {path.parent}" + (f" --out {path}" if start else "")
+    command = f"hfrec card --model RUN --out {path}" if start else f"hfrec card --model {path.parent}"
     if not path.exists() or path.read_text(encoding="utf-8") != expected:
         raise ValueError(f"{path} is not the card of {figures.name}. Write it: {command}")
     if problems := metadata_problems(str(expected)):

@@ -51,7 +51,7 @@ class Cost:
         if energy.watt_hours is not None:
             self.watt_hours[part] = energy.watt_hours
         if energy.emissions_g is not None:
-            self.emissions_g = (self.emissions_g or 0.0) + energy.emissions_g
+            self.emissions_g = round((self.emissions_g or 0.0) + energy.emissions_g, 4)
 
     def facts(self) -> dict[str, Any]:
         """What `results.json` says of it."""

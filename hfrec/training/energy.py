@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
+
+_COUNTRY = "CODECARBON_COUNTRY_ISO_CODE"
 
 
 @dataclass
@@ -27,20 +30,30 @@ class Energy:
 def energy_meter() -> Iterator[Energy]:
     """Measure what runs inside; the result is filled in at the end. Nothing leaves the machine."""
     energy, tracker = Energy(), _tracker()
-    if tracker is not None:
-        tracker.start()
-    yield energy
-    if tracker is not None and tracker.stop() is not None:
+    if tracker is None:
+        yield energy
+        return
+    tracker.start()
+    try:
+        yield energy
+    finally:
+        emissions = tracker.stop()
+    if emissions is not None:
         found = tracker.final_emissions_data
         energy.watt_hours = round(found.energy_consumed * 1000, 4)
-        if found.country_iso_code:
+        if os.environ.get(_COUNTRY):
             energy.emissions_g = round(found.emissions * 1000, 4)
 
 
 def _tracker() -> Any:
     if find_spec("codecarbon") is None:
         return None
-    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
     from codecarbon import OfflineEmissionsTracker
 
-    return OfflineEmissionsTracker(save_to_file=False, allow_multiple_runs=True, log_level="critical")
+    # Its own level is set only after it has said what it was started with.
+    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
+    # Without a country it measures nothing; energy does not depend on it.
+    country = os.environ.get(_COUNTRY) or "USA"
+    return OfflineEmissionsTracker(
+        country_iso_code=country, save_to_file=False, allow_multiple_runs=True, log_level="critical"
+    )

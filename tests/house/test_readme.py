@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from local_hub import LocalHub
 
 ROOT = Path(__file__).parents[2]
 NOT_RUN = re.compile(r"<!--\s*not run:(?P<reason>.*?)-->")
@@ -81,6 +83,20 @@ def test_readme_compiles_and_runs(tmp_path: Path) -> None:
     assert any(block.not_run is None for block in blocks), "the README shows no Python that is run"
     run = run_blocks(blocks, tmp_path)
     assert run.returncode == 0, run.stderr[-4000:]
+
+
+def test_what_needs_the_hub_runs_on_one_of_our_own(
+    run_client: Callable[..., subprocess.CompletedProcess[str]], trained_folder: Path, tmp_path: Path
+) -> None:
+    blocks = python_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
+    (block,) = [block for block in blocks if block.not_run and "Hub" in block.not_run]
+    (tmp_path / "out").symlink_to(trained_folder)
+    # A Hub without anything on it: the names of the README are taken on that of the other tests.
+    with LocalHub().served() as hub:
+        ran = run_client(f"import os\nos.chdir({str(tmp_path)!r})\n{block.source}", at=hub)
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    *_, adapters, length, again = ran.stdout.splitlines()
+    assert adapters == "['summer']" and length == again == "120"
 
 
 def test_readme_shows_the_two_commands() -> None:

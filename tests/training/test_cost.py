@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import sys
 import time
+from importlib.util import find_spec
 
 import pytest
 
@@ -21,4 +22,20 @@ def test_a_peak_belongs_to_its_part() -> None:
         time.sleep(0.02)
     assert cost.peak_memory_mib["large"] > cost.peak_memory_mib["small"] + 60
     assert cost.seconds["small"] >= 0.02
-    assert cost.facts().keys() == {"seconds", "peak_memory_mib"}
+    assert cost.facts().keys() - {"energy"} == {"seconds", "peak_memory_mib"}
+    assert find_spec("codecarbon") or "energy" not in cost.facts()
+
+
+@pytest.mark.filterwarnings("default")
+def test_energy_is_measured_and_emissions_only_where_the_country_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("codecarbon")
+    monkeypatch.delenv("CODECARBON_COUNTRY_ISO_CODE", raising=False)
+    cost = Cost()
+    with cost.of("train"):
+        sum(number * number for number in range(5_000_000))
+    energy = cost.facts()["energy"]
+    assert energy["watt_hours"]["train"] > 0 and energy["emissions_g"] is None
+    monkeypatch.setenv("CODECARBON_COUNTRY_ISO_CODE", "DEU")
+    with cost.of("evaluate"):
+        sum(number * number for number in range(5_000_000))
+    assert cost.facts()["energy"]["emissions_g"] > 0

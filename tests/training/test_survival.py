@@ -94,9 +94,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def figures(folder: Path) -> dict[str, Any]:
-    """All that `results.json` says but what the run cost."""
+    """All that `results.json` says but how the run was called and what it cost."""
     results = read(folder / "results.json")
-    return {name: value for name, value in results.items() if name not in ("seconds", "peak_memory_mib")}
+    return {name: value for name, value in results.items() if name not in ("command", "seconds", "peak_memory_mib")}
 
 
 @pytest.mark.parametrize("flags", [[], STEPS], ids=["saved-by-epoch", "saved-within-epochs"])
