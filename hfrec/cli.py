@@ -166,6 +166,13 @@ def build_search_parser() -> ArgumentParser:
     return build_search_parser()
 
 
+def build_benchmark_parser() -> ArgumentParser:
+    """The parser of `train/benchmark.py`."""
+    from hfrec.training.benchmark import build_benchmark_parser
+
+    return build_benchmark_parser()
+
+
 def build_shop_parser() -> ArgumentParser:
     """The parser of `train/make_shop.py`."""
     parser = _config_parser("make_shop.py", "Write the synthetic shop.")

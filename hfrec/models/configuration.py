@@ -37,6 +37,7 @@ class RecConfig(PreTrainedConfig):
         memory_window: newest items of a history that recall.
         num_factors: numbers that the memory `factors` keeps of an item.
         factor_decay: as `memory_decay`, for `factors`, which recall by all that the model reads of a history.
+        reader_size: hidden units of a small network that reads the memories beside their mixture; 0 for none.
         new_item_boost: added to the score of each item without a training event; training chooses it on validation.
         encoders: the item encoder of each modality that may be loaded to read new items.
         active_adapters: adapters that were switched on when the model was saved.
@@ -64,6 +65,7 @@ class RecConfig(PreTrainedConfig):
     memory_window: int = 10
     num_factors: int = 64
     factor_decay: float = 0.9
+    reader_size: int = 0
     new_item_boost: float = 0.0
     logit_scale: float = 0.0
     initializer_range: float = 0.02
@@ -87,7 +89,7 @@ class RecConfig(PreTrainedConfig):
                 n_layer=self.num_layers,
                 n_head=self.num_heads,
                 resid_pdrop=self.dropout,
-                embd_pdrop=self.dropout,
+                embd_pdrop=0.0,
                 attn_pdrop=self.dropout,
                 bos_token_id=None,
                 eos_token_id=None,

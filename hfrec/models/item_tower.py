@@ -27,7 +27,6 @@ class ItemTower(nn.Module):
         self.gates = nn.ModuleDict({name: nn.Linear(config.modalities[name], width) for name in self.names})
         self.presence = nn.ModuleDict({name: nn.Linear(num_sources, width, bias=False) for name in self.names})
         self.ids = nn.Embedding(config.num_item_ids, width) if config.use_item_ids else None
-        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, rows: Tensor, items: ItemTable, id_rows: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Item vectors `(…, D)` of catalogue rows `(…)`.
@@ -43,7 +42,7 @@ class ItemTower(nn.Module):
             places = id_rows[flat]
             known.append(places > 0)
         present = torch.stack(known, dim=-1).float()
-        if self.training:
+        if self.training or hidden is not None:
             present = self._hide(present, None if hidden is None else hidden[flat])
         vector = torch.zeros(len(flat), self._width, device=flat.device)
         for column, name in enumerate(self.names):
@@ -52,7 +51,7 @@ class ItemTower(nn.Module):
             vector = vector + present[:, column, None] * gate * self.projections[name](values)
         if self.ids is not None and self.ids.num_embeddings:
             vector = vector + present[:, -1, None] * self.ids((places - 1).clamp(min=0))
-        return self.dropout(vector).reshape(*rows.shape, -1)
+        return vector.reshape(*rows.shape, -1)
 
     @property
     def _width(self) -> int:
@@ -62,7 +61,7 @@ class ItemTower(nn.Module):
 
     def _hide(self, present: Tensor, no_id: Tensor | None) -> Tensor:
         """`present` `(M, sources)` with some sources hidden; an item that would lose all keeps all."""
-        kept = torch.rand_like(present) >= self.modality_dropout
+        kept = torch.rand_like(present) >= (self.modality_dropout if self.training else 0.0)
         if self.ids is not None:
             kept[:, -1] = True if no_id is None else ~no_id
         hidden = present * kept

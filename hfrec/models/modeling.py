@@ -81,6 +81,7 @@ class RecModel(PretrainedFolder, PreTrainedModel):
                 config.memory_window,
                 config.factor_decay,
                 config.max_history,
+                config.reader_size,
             )
             if config.memories
             else None
@@ -143,9 +144,7 @@ class RecModel(PretrainedFolder, PreTrainedModel):
             text_index = self.text_index.carried_to(self.catalog, items.catalog)
         self.items, self.text_index = items, text_index
         self.statistics = statistics or Statistics.empty(items.catalog.num_rows)
-        self._pairs = {"transitions": Pairs(self.statistics.transitions)}
-        if text_index is not None and self.memory is not None and "words" in self.memory.sources:
-            self._pairs["words"] = Pairs(text_index.neighbours())
+        self._pairs = {} if self.memory is None else self.memory.pairs_of(self.statistics, text_index)
         self._factors = None
         if self.statistics.factorization is not None:
             self._factors = self.statistics.factorization.of(items.features() if items.modalities else None)
@@ -202,6 +201,12 @@ class RecModel(PretrainedFolder, PreTrainedModel):
             # Fused optimizers change weights without counting it: what is kept by that count would be stale.
             self._item_vectors = None
         hidden = self._hidden_rows()
+        learning = self.training and labels is not None and loss is not None
+        if learning and folds is not None and self.memory is not None and self.memory.reader is not None:
+            return self._learn_apart(
+                {"rows": rows, "attention_mask": attention_mask, "gaps": gaps, "event_types": event_types},
+                labels, label_weights, own, folds, loss, num_items_in_batch, hidden,
+            )
         states = self._states(rows, attention_mask, gaps, event_types, hidden)
         if labels is None or loss is None:
             return RecOutput(states=states)
@@ -211,17 +216,49 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         if not bool(valid.any()):
             # Attached to the graph all the same, or the other processes wait for its gradients for ever.
             return RecOutput(loss=states.sum() * 0.0, states=states)
+        memory = self._recalled_in_training(states[valid], rows, valid, own, folds, hidden)
         weights = None if label_weights is None else label_weights[valid]
-        states_of_labels = states[valid]
-        known = self._known_rows(rows.device)
-        candidates = Candidates(
-            partial(self.embed_items, hidden=hidden),
-            known,
-            self._recalled_in_training(states_of_labels, rows, valid, own, folds, hidden),
-            torch.from_numpy(self.statistics.popularity).to(known.device)[known],
-        )
-        total = loss(self._scaled(states_of_labels), labels[valid], weights, candidates)
+        total = loss(self._scaled(states[valid]), labels[valid], weights, self._candidates(hidden, memory))
         return RecOutput(loss=total / num_items_in_batch, states=states)
+
+    def _candidates(self, hidden, memory, embed=None):
+        known = self._known_rows(self.device)
+        popularity = torch.from_numpy(self.statistics.popularity).to(known.device)[known]
+        return Candidates(embed or partial(self.embed_items, hidden=hidden), known, memory, popularity)
+
+    def _learn_apart(self, tokens, labels, label_weights, own, folds, loss, num_items_in_batch, hidden):
+        """The Transformer learns from some users, the memory, which reads what it says, from the others."""
+        valid = labels != IGNORED
+        if num_items_in_batch is None:
+            num_items_in_batch = valid.sum().clamp(min=1)
+        reads = folds == 0
+        total = sum(weight.sum() for weight in self.parameters() if weight.requires_grad) * 0.0
+        def part(chosen):
+            return {name: None if value is None else value[chosen] for name, value in tokens.items()}
+        ours = ~reads & valid.any(1)
+        if bool(ours.any()):
+            states = self._states(**part(ours), hidden=hidden)
+            here = valid[ours]
+            weights = None if label_weights is None else label_weights[ours][here]
+            total = total + loss(self._scaled(states[here]), labels[ours][here], weights, self._candidates(hidden, None))
+        theirs = reads & valid.any(1)
+        if bool(theirs.any()):
+            self.eval()
+            with torch.no_grad():
+                states = self._states(**part(theirs), hidden=hidden)
+                vectors = self._vectors_hidden(hidden)
+            self.train()
+            here = valid[theirs]
+            memory = self._recalled_in_training(states[here], tokens["rows"][theirs], here, own[theirs], folds[theirs], hidden)
+            weights = None if label_weights is None else label_weights[theirs][here]
+            weights = self._known_to_others(labels[theirs], here, own[theirs], hidden, weights)
+            said = self._scaled(states[here]) * torch.exp(10 * self.memory.trust)
+            total = total + loss(said, labels[theirs][here], weights, self._candidates(hidden, memory, lambda rows: vectors[rows]))
+        return RecOutput(loss=total / num_items_in_batch)
+
+    def _vectors_hidden(self, hidden):
+        rows = torch.arange(self.catalog.num_rows, device=self.device)
+        return torch.cat([self.embed_items(chunk, hidden) for chunk in rows.split(_ROWS_AT_ONCE)])
 
     def embed_items(self, rows: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Vectors `(…, D)` of catalogue rows `(…)`, as scores compare them with states."""
@@ -248,6 +285,8 @@ class RecModel(PretrainedFolder, PreTrainedModel):
                 rows = np.arange(1, self.catalog.num_rows) if items is None else np.asarray(items)
                 rows = torch.from_numpy(rows).to(device)
                 scores = (self._scaled(state) @ self._all_item_vectors()[rows].T).float()
+                if self.memory is not None and self.memory.trust is not None:
+                    scores = scores * torch.exp(10 * self.memory.trust)
                 if self.memory is not None:
                     recalled = self.memory.recall(histories, self.statistics, self._pairs, self._factors)
                     scores = scores + self.memory(state, recalled, torch.arange(len(histories)), rows)
@@ -319,6 +358,20 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         factors = self.memory.fold_factors(self.statistics)
         recalled = self.memory.recall(histories, self.statistics, self._pairs, factors, whose, hidden_rows)
         return lambda positions, candidates: self.memory(states[positions], recalled, positions, candidates)
+
+    def _known_to_others(
+        self, labels: Tensor, valid: Tensor, own: Tensor, hidden: Tensor | None, weights: Tensor | None
+    ) -> Tensor:
+        """Weights `(P,)` of the labels: 0 for an item that nobody else chose. Its counts without the user's own are a
+        new item's, and the only such among the candidates: a reader would learn that new items are always chosen.
+        """
+        rows, users = labels[valid], valid.nonzero(as_tuple=True)[0]
+        assert self.statistics is not None
+        events = torch.from_numpy(self.statistics.popularity).to(rows.device)[rows]
+        known = events - (own[users] == rows[:, None]).sum(1) > 0
+        if hidden is not None:
+            known |= hidden[rows]
+        return known.float() if weights is None else weights * known
 
     def _scaled(self, states: Tensor) -> Tensor:
         scale = self.config.logit_scale
