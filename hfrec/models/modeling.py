@@ -248,7 +248,12 @@ class RecModel(PretrainedFolder, PreTrainedModel):
                 states = self._states(**part(theirs), hidden=hidden)
                 vectors = self._vectors_hidden(hidden)
             self.train()
-            here = valid[theirs]
+            here = valid[theirs].clone()
+            last = here.size(1) - 1 - here.flip(1).long().argmax(1)
+            here = torch.zeros_like(here)
+            here[torch.arange(len(last)), last] = True
+            from hfrec.losses import FullSoftmax
+            loss = FullSoftmax()
             memory = self._recalled_in_training(states[here], tokens["rows"][theirs], here, own[theirs], folds[theirs], hidden)
             weights = None if label_weights is None else label_weights[theirs][here]
             weights = self._known_to_others(labels[theirs], here, own[theirs], hidden, weights)
