@@ -189,7 +189,7 @@ class Artifact:
         """The recommender `name`, a folder or a Hub id, after a look at every file that recommending needs.
 
         Args:
-            download: `revision`, `token` and whatever else of `hub.DOWNLOAD`.
+            download: `revision`, `token` and whatever else of `repository.DOWNLOAD`.
 
         Raises:
             DataError: nothing is there; the folder is half-written; a file is missing, cut short or changed, or is
@@ -266,7 +266,7 @@ def load_recommender(name: str | Path | Artifact, images: str | Path | None = No
 
     Args:
         images: the folder in which the catalogue's relative picture paths start.
-        kwargs: of `hub.DOWNLOAD`, and what the class's `from_pretrained` takes.
+        kwargs: of `repository.DOWNLOAD`, and what the class's `from_pretrained` takes.
     """
     artifact = Artifact.open(name, **{key: kwargs.pop(key) for key in DOWNLOAD if key in kwargs})
     module, name_of_class = MODEL_TYPES[artifact.config()["model_type"]]

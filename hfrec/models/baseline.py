@@ -205,7 +205,7 @@ class Baseline(ABC):
         save_folder(folder, write)
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
-        """Push the recommender with its catalogue; `private`, `token`, `revision` … are those of `hub.push_folder`."""
+        """Push the recommender with its catalogue; `private`, `token`, `revision` … are those of `push_folder`."""
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             carry_documents(self.artifact, Path(folder))
@@ -224,7 +224,7 @@ class Baseline(ABC):
         Args:
             images: the folder in which the catalogue's relative picture paths start.
             encoders: item encoders that may be loaded though `config.json` does not name them.
-            download: of `hub.DOWNLOAD`: `revision`, `token` …
+            download: of `DOWNLOAD`: `revision`, `token` …
 
         Raises:
             DataError: a file is missing, changed or cut short, or the folder holds another kind of model.

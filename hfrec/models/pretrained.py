@@ -123,23 +123,13 @@ class PretrainedFolder(Adapters):
         return loaded
 
     def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: bool | str | None = None,
-        revision: str | None = None,
-        commit_message: str | None = None,
-        create_pr: bool = False,
-        **kwargs: Any,
+        self, repo_id: str, *, catalog: bool = True, max_shard_size: int | str | None = None, **kwargs: Any
     ) -> Any:
         """Push the model with its catalogue in one commit; with it, unless it was changed, the documents of its folder.
 
         Args:
-            private: whether the repository is, if it is made now.
-            token: by default that of `hf auth login` or HF_TOKEN.
-            revision: the branch, made if need be; by default `main`.
-            kwargs: of `save_pretrained`, such as `max_shard_size`.
+            catalog, max_shard_size: as `save_pretrained` takes them.
+            kwargs: of `push_folder`, such as `private`, `token`, `revision`, `commit_message`.
 
         Returns:
             huggingface_hub's `CommitInfo`.
@@ -147,18 +137,11 @@ class PretrainedFolder(Adapters):
         Raises:
             DataError: the Hub refuses or cannot be reached.
         """
+        sharded = {} if max_shard_size is None else {"max_shard_size": max_shard_size}
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, **kwargs)
+            self.save_pretrained(folder, catalog, **sharded)
             carry_documents(self.artifact, Path(folder))
-            return push_folder(
-                folder,
-                repo_id,
-                private=private,
-                token=token,
-                revision=revision,
-                commit_message=commit_message,
-                create_pr=create_pr,
-            )
+            return push_folder(folder, repo_id, **kwargs)
 
     def _load_own_adapters(self, names: list[str]) -> None:
         assert self.artifact is not None
