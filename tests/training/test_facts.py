@@ -10,14 +10,14 @@ from hfrec.training.facts import command_line
 @pytest.mark.parametrize(
     ("argv", "noted"),
     [
-        (["/home/me/train/train.py", "--config", "a.yaml"], "accelerate launch train/train.py --config a.yaml"),
-        (["/usr/bin/hfrec", "train", "--config", "a.yaml"], "hfrec train --config a.yaml"),
+        (["somewhere/train/train.py", "--config", "a.yaml"], "accelerate launch train/train.py --config a.yaml"),
+        (["somewhere/bin/hfrec", "train", "--config", "a.yaml"], "hfrec train --config a.yaml"),
         (
-            ["train/train.py", "--config", "a.yaml", "--data.cache", "/home/me/cache", "--training.loss", "bce"],
+            ["train/train.py", "--config", "a.yaml", "--data.cache", "my/cache", "--training.loss", "bce"],
             "accelerate launch train/train.py --config a.yaml --training.loss bce",
         ),
         (
-            ["train/train.py", "--training.output_dir=/home/me/x", "--model.memories", "[]", "--data.cache=/home/me"],
+            ["train/train.py", "--training.output_dir=my/runs", "--model.memories", "[]", "--data.cache=my/cache"],
             "accelerate launch train/train.py --model.memories '[]'",
         ),
     ],
