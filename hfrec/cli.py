@@ -159,6 +159,13 @@ def build_updates_parser() -> ArgumentParser:
     return build_updates_parser()
 
 
+def build_benchmark_parser() -> ArgumentParser:
+    """The parser of `train/benchmark.py`."""
+    from hfrec.training.benchmark import build_benchmark_parser
+
+    return build_benchmark_parser()
+
+
 def build_search_parser() -> ArgumentParser:
     """The parser of `train/search.py`."""
     from hfrec.training.search import build_search_parser

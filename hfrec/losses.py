@@ -23,7 +23,6 @@ except ImportError:  # torch below 2.14
     LinearCrossEntropyOptions = None
 
 _LOGITS_AT_ONCE = 2**22
-_POSITIONS_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
@@ -33,47 +32,23 @@ class Candidates:
     Attributes:
         embed: item vectors `(C, D)` of catalogue rows `(C,)`.
         rows: rows `(M,)` that may be drawn as negatives, ascending.
-        memory: what is added to the logits of some positions `(p,)` (indices into the P) for catalogue rows `(C,)`,
-            `(p, C)`; `None` where logits are states times vectors and nothing else.
         popularity: training events `(M,)` of each of `rows`; where it is `None`, logQ reads the labels of the batch.
     """
 
     embed: Callable[[Tensor], Tensor]
     rows: Tensor
-    memory: Callable[[Tensor, Tensor], Tensor] | None = None
     popularity: Tensor | None = None
 
-    def logits(
-        self, states: Tensor, rows: Tensor, positions: Tensor | None = None, vectors: Tensor | None = None
-    ) -> Tensor:
-        """Logits `(p, C)` of catalogue rows `(C,)` after states `(p, D)`.
-
-        Args:
-            positions: which of the P the states are `(p,)`; by default all.
-            vectors: those of `rows` `(C, D)`, where they are at hand.
-        """
-        vectors = self.embed(rows) if vectors is None else vectors
-        with _in_float32(states):
-            logits = states.float() @ vectors.float().T
-        if self.memory is None:
-            return logits
-        if positions is None:
-            positions = torch.arange(len(states), device=states.device)
-        return logits.add_(self.memory(positions, rows))
+    def logits(self, states: Tensor, rows: Tensor) -> Tensor:
+        """Logits `(p, C)` of catalogue rows `(C,)` after states `(p, D)`."""
+        return _products(states, self.embed(rows))
 
     def own_logits(self, states: Tensor, rows: Tensor) -> Tensor:
         """Logits `(P, c)` of each position's own catalogue rows `(P, c)` after states `(P, D)`."""
         unique, place = rows.unique(return_inverse=True)
         vectors = self.embed(unique)
         with _in_float32(states):
-            logits = torch.einsum("pd,pcd->pc", states.float(), vectors.float()[place])
-        if self.memory is None:
-            return logits
-        added = []
-        for positions in torch.arange(len(rows), device=rows.device).split(_POSITIONS_AT_ONCE):
-            some, place = rows[positions].unique(return_inverse=True)
-            added.append(self.memory(positions, some).gather(1, place))
-        return logits + torch.cat(added)
+            return torch.einsum("pd,pcd->pc", states.float(), vectors.float()[place])
 
     def places(self, labels: Tensor) -> Tensor:
         """Where labels `(P,)` stand in `rows`.
@@ -209,14 +184,14 @@ def _cross_entropy(
     """Σ over positions of the cross-entropy over catalogue rows `(C,)`, of which `rows[place]` `(P,)` are the labels.
 
     Of the logits `(P, C)`, to which `bias` `(C,)` is added, only `_LOGITS_AT_ONCE` are ever there. Where they do not
-    fit at once, torch's fused loss computes them; below torch 2.14, and where the candidates have a memory, that is
-    done here: a chunk of positions at a time, and once more in the backward pass.
+    fit at once, torch's fused loss computes them; below torch 2.14 that is done here: a chunk of positions at a time,
+    and once more in the backward pass.
     """
     vectors = candidates.embed(rows)
     size = max(1, _LOGITS_AT_ONCE // len(rows))
 
     def part(states: Tensor, positions: Tensor, vectors: Tensor) -> Tensor:
-        logits = candidates.logits(states, rows, positions, vectors)
+        logits = _products(states, vectors)
         logits = logits if bias is None else logits.add_(bias)
         values = functional.cross_entropy(logits, place[positions], reduction="none")
         return _weighted_sum(values, None if weights is None else weights[positions])
@@ -224,7 +199,7 @@ def _cross_entropy(
     positions = torch.arange(len(place), device=place.device)
     if len(place) <= size:
         return part(states, positions, vectors)
-    if candidates.memory is None and LinearCrossEntropyOptions is not None:
+    if LinearCrossEntropyOptions is not None:
         return _fused(states, vectors, place, weights, bias, size)
     total = torch.zeros((), device=states.device)
     for some, which in zip(states.split(size), positions.split(size), strict=True):
@@ -273,6 +248,11 @@ def _binary(label_logits: Tensor, logits: Tensor, is_label: Tensor, beta: float 
     prior = math.log(beta / logits.shape[1])
     wrong = functional.logsigmoid(-(logits + prior)).masked_fill(is_label, 0.0)
     return -(beta * functional.logsigmoid(label_logits + prior) + wrong.sum(dim=1))
+
+
+def _products(states: Tensor, vectors: Tensor) -> Tensor:
+    with _in_float32(states):
+        return states.float() @ vectors.float().T
 
 
 def _in_float32(states: Tensor) -> torch.autocast:

@@ -143,18 +143,6 @@ def test_a_weight_is_a_factor_of_its_positions_loss(loss: Callable[..., Tensor],
 
 
 @each_loss
-def test_a_memory_is_part_of_the_logits(loss: Callable[..., Tensor], path: str, world: World) -> None:
-    notes, marks, gate = torch.randn(P, 3), torch.randn(N + 1, 3), torch.tensor(0.7, requires_grad=True)
-    with_memory = replace(world.candidates, memory=lambda positions, rows: gate * (notes[positions] @ marks[rows].T))
-    ours = world.value(loss, world.weights, with_memory)
-    # The same logits without a memory: three more numbers in each state and vector.
-    wide = Candidates(lambda rows: torch.cat([world.table[rows], marks[rows]], 1), with_memory.rows)
-    torch.manual_seed(1)
-    plain = loss(torch.cat([world.states, gate * notes], 1), world.labels, world.weights, wide)
-    assert_close((ours, *world.gradients(ours, gate)), (plain, *world.gradients(plain, gate)))
-
-
-@each_loss
 def test_autocast_leaves_logits_in_float32(loss: Callable[..., Tensor], path: str, world: World) -> None:
     projection = torch.eye(D)
     plain = world.value(loss, world.weights, replace(world.candidates, embed=lambda rows: 10 * world.table[rows]))
@@ -216,11 +204,11 @@ def test_gbce_is_calibrated_by_t(world: World) -> None:
 @pytest.mark.parametrize("loss", [BCE(), BCE(3), GBCE(10), GBCE(10, t=0)], ids=repr)
 def test_a_model_that_knows_nothing_is_left_at_its_level(loss: Callable[..., Tensor], world: World) -> None:
     world.labels = torch.arange(1, N + 1).repeat(50)
-    world.states = torch.zeros(len(world.labels), D)
+    # One number in each state and vector: its product is the level of all logits.
+    world.states = torch.ones(len(world.labels), 1)
     level = torch.tensor(0.0, requires_grad=True)
     shifted = [
-        replace(world.candidates, memory=lambda positions, rows, to=to: (level + to).expand(len(positions), len(rows)))
-        for to in (0.0, 3.0)
+        replace(world.candidates, embed=lambda rows, to=to: (level + to).expand(len(rows), 1)) for to in (0.0, 3.0)
     ]
     still, pulled = (torch.autograd.grad(world.value(loss, None, one), level)[0].abs() for one in shifted)
     assert still < 0.05 * pulled

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hfrec.data.factors import FOLDS
 from hfrec.data.histories import Histories
 
 if TYPE_CHECKING:
@@ -81,9 +80,6 @@ class HistoryWindows:
 class HistoryCollator:
     """Batches of windows for training: `rows attention_mask gaps event_types labels label_weights`, each `(B, L)`.
 
-    `own` `(B, U)` holds all training events of each window's user, whose counts the model must not see, `folds` `(B,)`
-    the fold of each: that of the item factors which were fitted without them.
-
     Args:
         windows: what is batched.
         event_types: names of event types in the order of the model's table; entry 0 is "unknown".
@@ -109,9 +105,6 @@ class HistoryCollator:
         weights = np.ones(len(events.rows), np.float32) if events.weights is None else events.weights
         batch["labels"] = np.where(is_label & (labels > 0), labels, IGNORED)
         batch["label_weights"] = events.padded(weights.astype(np.float32))
-        whole = windows.histories.take(windows.owners[index])
-        batch["own"] = whole.padded(whole.rows)
-        batch["folds"] = windows.owners[index] % FOLDS
         return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in batch.items()}
 
 

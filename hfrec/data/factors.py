@@ -11,10 +11,6 @@ from scipy.sparse.linalg import svds
 from hfrec.data.histories import Histories
 from hfrec.data.schema import DataError
 
-FOLDS = 5
-"""Training reads factors that were fitted without a fifth of the users, the one at hand among them."""
-
-
 _POPULARITY = 0.75
 """Factors are long as items are popular, which content does not tell: it tells them divided by this power of it."""
 _RIDGES = 10.0 ** np.arange(-3, 3.5, 0.5)
@@ -22,19 +18,19 @@ _RIDGES = 10.0 ** np.arange(-3, 3.5, 0.5)
 
 @dataclass(frozen=True, eq=False)
 class ItemFactors:
-    """Item factors as K groups of users tell them, and as the items' content alone lets one expect them.
+    """Item factors as users tell them, and as the items' content alone lets one expect them.
 
     Attributes:
-        counted: `(K, N + 1, F)` float32; 0 for items without events.
-        expected: the same of an item whose events are not known; for one that has events, told by the others' content.
+        counted: `(N + 1, F)` float32; 0 for items without events.
+        expected: the same of an item whose events are not known.
     """
 
     counted: np.ndarray
     expected: np.ndarray
 
     def where(self, known: np.ndarray) -> np.ndarray:
-        """`(K, N + 1, F)`: counted for the rows that are `known` `(N + 1,)` and have factors, else expected."""
-        return np.where((known > 0)[:, None] & self.counted.any(2, keepdims=True), self.counted, self.expected)
+        """`(N + 1, F)`: counted for the rows that are `known` `(N + 1,)` and have factors, else expected."""
+        return np.where((known > 0)[:, None] & self.counted.any(1, keepdims=True), self.counted, self.expected)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,38 +40,39 @@ class Factorization:
     Attributes:
         factors: `(N + 1, F)` float32, see `fit_factors`.
         content_map: `(C, F)` float32, what C numbers on a new item's content tell of its factors, see `fit_content`.
-        folds: the factors that training reads, by fold of the users; they are not saved.
+        alone: `(N + 1, F)`, what the content of the other items tells of each item's; it is not saved.
     """
 
     factors: np.ndarray
     content_map: np.ndarray
-    folds: ItemFactors | None = None
+    alone: np.ndarray | None = None
 
     @classmethod
     def fit(cls, train: Histories, num_rows: int, num_factors: int, content: np.ndarray | None = None) -> Factorization:
-        """Factors of all users, and of all but each fold of them.
+        """Fit to all of `train`.
 
         Args:
             content: what is known of each item beside its events `(N + 1, C)`.
         """
         factors = fit_factors(train, num_rows, num_factors)
-        content_map, _ = fit_content(factors, np.bincount(train.rows, minlength=num_rows), content)
-        return cls(factors, content_map, fold_factors(train, num_rows, num_factors, content))
+        return cls(factors, *fit_content(factors, np.bincount(train.rows, minlength=num_rows), content))
 
     def of(self, content: np.ndarray | None) -> ItemFactors:
-        """The factors `(1, N + 1, F)` of items whose content is `(N + 1, C)`, new ones among them (0 without it).
+        """The factors of items whose content is `(N + 1, C)`, new ones among them (0 without it).
+
+        Where they were fitted just now, no item's own events are in what is expected of it: a case of a new item.
 
         Raises:
             DataError: the content is not that which the map was fitted to.
         """
         if content is None or not len(self.content_map):
-            return ItemFactors(self.factors[None], np.zeros_like(self.factors)[None])
+            return ItemFactors(self.factors, np.zeros_like(self.factors))
         if len(self.content_map) != content.shape[1]:
             raise DataError(
                 f"Item factors were fitted to content of {len(self.content_map)} numbers an item, the catalogue has "
                 f"{content.shape[1]}: its vectors are of other encoders. Train anew, or attach the model's own."
             )
-        return ItemFactors(self.factors[None], (content @ self.content_map)[None])
+        return ItemFactors(self.factors, content @ self.content_map if self.alone is None else self.alone)
 
     def moved(self, moved: sparse.csr_array) -> Factorization:
         """For another catalogue, whose rows `moved` `(M, N + 1)` picks of this one's; training fits factors anew."""
@@ -94,19 +91,6 @@ class Factorization:
         if content_map.ndim != 2 or content_map.shape[1] != factors.shape[1]:
             raise ValueError(f"`content_map` must have {factors.shape[1]} columns, got the shape {content_map.shape}.")
         return cls(factors, content_map)
-
-
-def fold_factors(
-    train: Histories, num_rows: int, num_factors: int, content: np.ndarray | None = None, seed: int = 0
-) -> ItemFactors:
-    """Factors fitted without each of `FOLDS` folds of the users: user u is in fold u mod `FOLDS`."""
-    counted, expected = [], []
-    users = np.arange(len(train))
-    for fold in range(FOLDS):
-        others = train.take(users[users % FOLDS != fold])
-        counted.append(fit_factors(others, num_rows, num_factors, seed))
-        expected.append(fit_content(counted[-1], np.bincount(others.rows, minlength=num_rows), content)[1])
-    return ItemFactors(np.stack(counted), np.stack(expected))
 
 
 def fit_content(

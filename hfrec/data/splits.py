@@ -79,6 +79,22 @@ class Splits:
         ranked = np.arange(catalog.num_rows) if candidates == "all" else catalog.rows(self.events[ITEM_ID].unique())
         return Targets(sequences, users, positions, np.setdiff1d(ranked, [0, *catalog.removed_rows]))
 
+    def without_newest(self, share: float = 0.1) -> Splits:
+        """The training part cut once more: of each user's training events the newest `share`, at least one of two or
+        more, are a validation part; the parts that were held out, and are later, are gone.
+
+        Raises:
+            DataError: no user has two training events.
+        """
+        earlier = self.events.filter(pl.col(_PART).is_in([TRAIN, WITHHELD]))
+        is_train = pl.col(_PART) == TRAIN
+        number = is_train.sum().over(USER_ID)
+        from_last = is_train.cum_sum(reverse=True).over(USER_ID)
+        held = (number * share).ceil().clip(lower_bound=1)
+        newest = is_train & (number >= 2) & (from_last <= held)
+        events = earlier.with_columns(pl.when(newest).then(pl.lit(VALIDATION)).otherwise(pl.col(_PART)).alias(_PART))
+        return _splits(events, f"{self.protocol}, without each user's newest", {}, parts=(TRAIN, VALIDATION))
+
     def with_validation_returned(self) -> Splits:
         """After the choice: what was held out for validation is trained on, and everything refitted once.
 

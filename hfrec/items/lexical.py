@@ -13,20 +13,14 @@ from scipy import sparse
 from hfrec.data.catalog import Catalog
 from hfrec.data.files import JSON_BYTES, read_arrays, read_json
 from hfrec.data.schema import DataError
+from hfrec.items.nearest import NEIGHBOURS, nearest_pairs
 
 WORDS = r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
 """A word in any script; scripts written without spaces are read sign by sign."""
 ASCII_WORDS = r"[a-z0-9]+"
 """The words of BENCHMARKS protocol e."""
 
-NEIGHBOURS = 100
-"""Neighbours by words that are kept of each item, at least."""
-
 VOCABULARY_FILE, VECTORS_FILE = "text_index.json", "text_index.safetensors"
-_TIES = 8
-"""Neighbours that are as near as the last one are kept too, up to so many times the number: a catalogue may hold a
-thousand items of one text."""
-_CELLS_AT_ONCE = 2**22
 
 
 class TextIndex:
@@ -36,18 +30,31 @@ class TextIndex:
         vectors: `(N + 1, V)` CSR float32; row 0 and items without text are empty.
         vocabulary: word → column.
         idf: `(V,)` float32.
+        axes: `(V, F)` float32: `dense` vectors are `vectors @ axes`.
     """
 
-    def __init__(self, vectors: sparse.csr_array, vocabulary: dict[str, int], idf: np.ndarray, pattern: str) -> None:
+    def __init__(
+        self,
+        vectors: sparse.csr_array,
+        vocabulary: dict[str, int],
+        idf: np.ndarray,
+        pattern: str,
+        axes: np.ndarray | None = None,
+    ) -> None:
         self.vectors = vectors
         self.vocabulary = vocabulary
         self.idf = idf
         self.pattern = pattern
+        self.axes = np.zeros((len(idf), 0), np.float32) if axes is None else axes
         self._neighbours: tuple[int, sparse.csr_array] | None = None
 
     @classmethod
-    def fit(cls, texts: Sequence[str | None], pattern: str = WORDS) -> TextIndex:
+    def fit(cls, texts: Sequence[str | None], pattern: str = WORDS, num_axes: int = 0) -> TextIndex:
         """Index the texts `(N,)` of a catalogue.
+
+        Args:
+            pattern: of a word.
+            num_axes: width F of `dense` vectors.
 
         Raises:
             DataError: there is not one word in all texts.
@@ -64,7 +71,7 @@ class TextIndex:
         vocabulary = {word: int(column) for word, column in counter.vocabulary_.items()}
         padding = sparse.csr_array((1, len(idf)), dtype=np.float32)
         vectors = sparse.vstack([padding, _weighted(counts, idf)], format="csr")
-        return cls(vectors, vocabulary, idf, pattern)
+        return cls(vectors, vocabulary, idf, pattern, _axes(vectors, num_axes))
 
     def __repr__(self) -> str:
         return f"TextIndex({self.vectors.shape[0] - 1} items, {len(self.idf)} words)"
@@ -90,27 +97,26 @@ class TextIndex:
         placed = sparse.csr_array((np.ones(len(changed)), (changed, np.arange(len(changed)))), shape)
         vectors = (vectors + placed @ texts).tocsr().astype(np.float32)
         vectors.eliminate_zeros()
-        return TextIndex(vectors, self.vocabulary, self.idf, self.pattern)
+        return TextIndex(vectors, self.vocabulary, self.idf, self.pattern, self.axes)
 
     def neighbours(self, num_neighbours: int = NEIGHBOURS) -> sparse.csr_array:
         """Cosines `(N + 1, N + 1)` CSR of the pairs of which one is among the other's `num_neighbours` nearest; an
         item is no neighbour of its own. Counted at the first call, then kept."""
         if self._neighbours is None or self._neighbours[0] != num_neighbours:
-            blocks = []
-            num_rows = self.vectors.shape[0]
-            at_once = max(1, _CELLS_AT_ONCE // num_rows)
-            for start in range(0, num_rows, at_once):
-                chunk = self.vectors[start : start + at_once]
-                cosines = (chunk @ self.vectors.T).toarray()
-                cosines[np.arange(len(cosines)), start + np.arange(len(cosines))] = 0
-                if cosines.shape[1] > num_neighbours:
-                    least = -np.partition(-cosines, num_neighbours - 1, axis=1)[:, num_neighbours - 1]
-                    cosines[cosines < least[:, None]] = 0
-                    _keep_first(cosines, _TIES * num_neighbours)
-                blocks.append(sparse.csr_array(cosines))
-            nearest = sparse.vstack(blocks, format="csr")
-            self._neighbours = num_neighbours, nearest.maximum(nearest.T).tocsr()
+            vectors = self.vectors
+
+            def cosines(rows: np.ndarray) -> np.ndarray:
+                found: np.ndarray = (vectors[rows] @ vectors.T).toarray()
+                return found
+
+            self._neighbours = num_neighbours, nearest_pairs(cosines, vectors.shape[0], num_neighbours)
         return self._neighbours[1]
+
+    def dense(self) -> np.ndarray:
+        """Vectors `(N + 1, F)` float32 of a root mean square length of 1 over the texts that were indexed: TF-IDF
+        vectors along their F largest singular directions, those of large variance shrunk by its square root."""
+        found: np.ndarray = (self.vectors @ self.axes.astype(np.float32, order="C")).astype(np.float32)
+        return found
 
     def save(self, folder: Path) -> None:
         """Write `text_index.json` (words, in column order) and `text_index.safetensors`."""
@@ -124,6 +130,7 @@ class TextIndex:
             "indptr": self.vectors.indptr.astype(np.int64),
             "indices": self.vectors.indices.astype(np.int32),
             "data": self.vectors.data.astype(np.float32),
+            "axes": self.axes.astype(np.float32),
         }
         save_file(arrays, folder / VECTORS_FILE)
 
@@ -131,14 +138,14 @@ class TextIndex:
     def load(cls, folder: Path, num_rows: int) -> TextIndex:
         """Read what `save` wrote; a file that is missing or does not fit the catalogue is named in the `DataError`."""
         path = folder / VECTORS_FILE
-        shapes = {"idf": (None,), "indptr": (num_rows + 1,), "indices": (None,), "data": (None,)}
+        shapes = {"idf": (None,), "indptr": (num_rows + 1,), "indices": (None,), "data": (None,), "axes": (None, None)}
         arrays = read_arrays(path, shapes)
         # A word takes more in the one file than its weight does in the other, but not by very much.
         content = read_json(folder / VOCABULARY_FILE, max(JSON_BYTES, 64 * arrays["idf"].nbytes))
         try:
             words, pattern = content["words"], content["pattern"]
             vocabulary = {str(word): column for column, word in enumerate(words)}
-            if not len(vocabulary) == len(words) == len(arrays["idf"]):
+            if not len(vocabulary) == len(words) == len(arrays["idf"]) == len(arrays["axes"]):
                 raise ValueError(f"{len(arrays['idf'])} idf for {len(vocabulary)} words")
             re.compile(pattern)
             shape = (num_rows, len(words))
@@ -146,15 +153,21 @@ class TextIndex:
             vectors.check_format(full_check=True)
         except (KeyError, ValueError, TypeError, re.error) as error:
             raise DataError(f"The text index {path} cannot be read: {error}") from error
-        return cls(vectors, vocabulary, arrays["idf"], pattern)
+        return cls(vectors, vocabulary, arrays["idf"], pattern, arrays["axes"])
 
 
-def _keep_first(cosines: np.ndarray, most: int) -> None:
-    """Of a row that has more than `most` cosines keep the largest, the first ones of equal ones."""
-    crowded = np.flatnonzero(np.count_nonzero(cosines, axis=1) > most)
-    if len(crowded):
-        last = np.argsort(-cosines[crowded], axis=1, kind="stable")[:, most:]
-        cosines[crowded[:, None], last] = 0
+def _axes(vectors: sparse.csr_array, number: int) -> np.ndarray:
+    """The `axes` `(V, number)`; those that there are no dimensions for are 0."""
+    from sklearn.utils.extmath import randomized_svd
+
+    axes = np.zeros((vectors.shape[1], number), np.float32)
+    most = min(number, *vectors.shape)
+    if not most or not vectors.nnz:
+        return axes
+    _, values, directions = randomized_svd(vectors, n_components=most, random_state=0)
+    axes[:, :most] = directions.T / np.sqrt(np.maximum(values, values.max() * 1e-3))
+    lengths = np.linalg.norm(vectors @ axes, axis=1)
+    return (axes / np.sqrt((lengths**2).sum() / np.count_nonzero(lengths))).astype(np.float32)
 
 
 def _selection(sources: np.ndarray, num_rows: int) -> sparse.csr_array:

@@ -10,8 +10,8 @@ from transformers import AutoConfig, GPT2Config, PreTrainedConfig
 if TYPE_CHECKING:
     from hfrec.items.table import ItemTable
 
-MEMORIES = ("transitions", "popularity", "factors", "words")
-"""What a model may count: pairs of items, single items, what whole histories share, and pairs of texts."""
+MEMORIES = ("transitions", "popularity", "factors", "words", "vectors")
+"""What a model may count: pairs of items, single items, what whole histories share, pairs of texts and of vectors."""
 
 
 @strict
@@ -22,6 +22,7 @@ class RecConfig(PreTrainedConfig):
         modalities: width F of each kind of content vector, `{"text": 384, "image": 1280}`; may be empty with ids.
         hidden_size: model width D; `None` takes the backbone's.
         backbone_config: any Hugging Face decoder; by default a GPT-2 of `num_layers` layers and `num_heads` heads.
+        word_size: width of a vector that is made of an item's words, beside those of encoders; 0 for none.
         use_item_ids: learn a vector for each item that training has events of.
         num_item_ids: size of that table; grown by training.
         item_id_dropout: share of the items whose id vector is hidden in a training step, so that an
@@ -30,13 +31,15 @@ class RecConfig(PreTrainedConfig):
         use_times: the time since the event before is an input.
         event_types: names of event types that are an input; empty for none.
         max_history: newest events of a history that the model reads.
-        dropout: of item vectors, inputs and the default backbone.
-        memories: what is counted and added to the scores by a learned gate, of `transitions`, `popularity`, `factors`
-            and `words`.
+        dropout: of the inputs and of the default backbone.
+        memories: what is counted and weighed beside the Transformer, of `transitions`, `popularity`, `factors`, `words`
+            and `vectors`.
         memory_decay: what the item before the newest recalls, as a share of what the newest does, and so on.
         memory_window: newest items of a history that recall.
         num_factors: numbers that the memory `factors` keeps of an item.
         factor_decay: as `memory_decay`, for `factors`, which recall by all that the model reads of a history.
+        memory_size: units of the network that reads the memories.
+        memory_learned: the memories were weighed; until then scores are the Transformer's alone.
         new_item_boost: added to the score of each item without a training event; training chooses it on validation.
         encoders: the item encoder of each modality that may be loaded to read new items.
         active_adapters: adapters that were switched on when the model was saved.
@@ -51,6 +54,7 @@ class RecConfig(PreTrainedConfig):
     backbone_config: dict | PreTrainedConfig | None = None
     num_layers: int = 2
     num_heads: int = 2
+    word_size: int = 256
     use_item_ids: bool = True
     num_item_ids: int = 0
     item_id_dropout: float = 0.2
@@ -64,6 +68,8 @@ class RecConfig(PreTrainedConfig):
     memory_window: int = 10
     num_factors: int = 64
     factor_decay: float = 0.9
+    memory_size: int = 16
+    memory_learned: bool = False
     new_item_boost: float = 0.0
     logit_scale: float = 0.0
     initializer_range: float = 0.02
@@ -87,7 +93,7 @@ class RecConfig(PreTrainedConfig):
                 n_layer=self.num_layers,
                 n_head=self.num_heads,
                 resid_pdrop=self.dropout,
-                embd_pdrop=self.dropout,
+                embd_pdrop=0.0,
                 attn_pdrop=self.dropout,
                 bos_token_id=None,
                 eos_token_id=None,
@@ -125,7 +131,7 @@ class RecConfig(PreTrainedConfig):
         for name in ("memory_decay", "factor_decay"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be above 0 and at most 1, got {getattr(self, name)}.")
-        for name in ("memory_window", "num_factors"):
+        for name in ("memory_window", "memory_size", "num_factors"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if not self.modalities and not self.use_item_ids:

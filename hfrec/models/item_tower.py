@@ -8,51 +8,67 @@ from torch import Tensor, nn
 from hfrec.items.table import ItemTable
 from hfrec.models.configuration import RecConfig
 
+WORDS = "words"
+"""The source that is made of the words of a text, beside the vectors of encoders."""
+
 
 class ItemTower(nn.Module):
     """Content vectors and the id vector of an item, each projected to D, gated and added up.
 
     A gate sees its own source and which of the sources are there: content weighs more where there is no id. Whatever is
-    missing adds nothing. In training modalities are hidden at random, never all that an item has.
+    missing adds nothing. In training modalities are hidden at random, never all that an item has. There is no dropout:
+    candidates are compared whole.
     """
 
     def __init__(self, config: RecConfig) -> None:
         super().__init__()
         width = config.hidden_size
         assert width is not None and config.modalities is not None
-        self.names = tuple(sorted(config.modalities))
+        sizes = dict(config.modalities) | ({WORDS: config.word_size} if config.word_size else {})
+        self.names = tuple(sorted(sizes))
         self.modality_dropout = config.modality_dropout
         num_sources = len(self.names) + int(config.use_item_ids)
-        self.projections = nn.ModuleDict({name: nn.Linear(config.modalities[name], width) for name in self.names})
-        self.gates = nn.ModuleDict({name: nn.Linear(config.modalities[name], width) for name in self.names})
+        self.projections = nn.ModuleDict({name: nn.Linear(sizes[name], width) for name in self.names})
+        self.gates = nn.ModuleDict({name: nn.Linear(sizes[name], width) for name in self.names})
         self.presence = nn.ModuleDict({name: nn.Linear(num_sources, width, bias=False) for name in self.names})
         self.ids = nn.Embedding(config.num_item_ids, width) if config.use_item_ids else None
-        self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, rows: Tensor, items: ItemTable, id_rows: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        rows: Tensor,
+        items: ItemTable,
+        id_rows: Tensor,
+        words: Tensor | None = None,
+        hidden: Tensor | None = None,
+    ) -> Tensor:
         """Item vectors `(…, D)` of catalogue rows `(…)`.
 
         Args:
             id_rows: 1 + the row of each item's id `(N + 1,)`, or 0.
+            words: of each item's words `(N + 1, F)`, 0 where it has none; `None` where none are known.
             hidden: items `(N + 1,)` bool whose ids are not to be seen, unless nothing else is known of them.
         """
-        flat = rows.reshape(-1)
-        content = items.gather(flat) if self.names else {}
+        unique, place = rows.reshape(-1).unique(return_inverse=True)
+        content = items.gather(unique) if items.modalities else {}
+        if WORDS in self.projections:
+            values = unique.new_zeros(len(unique), self.projections[WORDS].in_features, dtype=torch.float32)
+            values = values if words is None else words[unique]
+            content[WORDS] = values, values.any(-1)
         known = [content[name][1] for name in self.names]
         if self.ids is not None:
-            places = id_rows[flat]
+            places = id_rows[unique]
             known.append(places > 0)
         present = torch.stack(known, dim=-1).float()
-        if self.training:
-            present = self._hide(present, None if hidden is None else hidden[flat])
-        vector = torch.zeros(len(flat), self._width, device=flat.device)
+        if self.training or hidden is not None:
+            present = self._hide(present, None if hidden is None else hidden[unique])
+        vector = torch.zeros(len(unique), self._width, device=rows.device)
         for column, name in enumerate(self.names):
             values = content[name][0]
             gate = torch.sigmoid(self.gates[name](values) + self.presence[name](present))
             vector = vector + present[:, column, None] * gate * self.projections[name](values)
         if self.ids is not None and self.ids.num_embeddings:
             vector = vector + present[:, -1, None] * self.ids((places - 1).clamp(min=0))
-        return self.dropout(vector).reshape(*rows.shape, -1)
+        return vector[place].reshape(*rows.shape, self._width)
 
     @property
     def _width(self) -> int:
@@ -62,7 +78,7 @@ class ItemTower(nn.Module):
 
     def _hide(self, present: Tensor, no_id: Tensor | None) -> Tensor:
         """`present` `(M, sources)` with some sources hidden; an item that would lose all keeps all."""
-        kept = torch.rand_like(present) >= self.modality_dropout
+        kept = torch.rand_like(present) >= (self.modality_dropout if self.training else 0.0)
         if self.ids is not None:
             kept[:, -1] = True if no_id is None else ~no_id
         hidden = present * kept

@@ -1,19 +1,22 @@
-"""Memory: what was counted, read by a trained gate and added to the model's scores.
+"""Memory: what was counted, read by a small network and added to what the Transformer says.
 
 A state that sums up a history forgets which item exactly was followed by which, and which words exactly a title has.
-Counts keep both. The memory's logit of item j after a history is
+Counts keep both. The score of item j after a history is
 
-    gate · log(1 + Σ_s w_s(state) · x_s(history, j)),
+    trust · (state · vector_j) + gate · log(1 + Σ_s w_s · x_s(j)) + network(log(1 + x_s(j)), …),
 
-a mixture of simple recommenders whose weights the state decides: with nothing else in the model it ranks like
-counting + α·TF-IDF does, or like a truncated SVD. The x_s are data, built from training events and texts; only gate
-and w_s are weights.
+the Transformer's logit, a mixture of simple recommenders, which alone ranks like counting + α·TF-IDF does, and a
+network of a few units, which sees what a sum cannot: that words matter less where many transitions are known, and the
+Transformer's logit where an item has few events. The x_s are data, built from training events and texts.
+
+All of it is weighed after the Transformer has learned, on events that neither it nor a count has seen, see
+`hfrec.training.weighing`: learned together, a Transformer that has memorised its labels would be trusted too much.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,23 +26,54 @@ from torch.nn import functional
 
 from hfrec.data.factors import ItemFactors
 from hfrec.data.histories import Histories
-from hfrec.data.statistics import Statistics, pairs_within, recency_weights
+from hfrec.data.statistics import Statistics, recency_weights
+from hfrec.items.lexical import TextIndex
+from hfrec.items.table import ItemTable
+from hfrec.models.neighbours import vector_neighbours
 
-COUNTED = ("transitions", "popularity")
-"""Sources that are counted of behaviour: a new item has none of it, a training step takes the user's own away."""
+
+@dataclass(frozen=True)
+class Look:
+    """How pairs of items are read.
+
+    Attributes:
+        pairs: `transitions`, `words` or `vectors`.
+        newest: from the newest item of a history alone.
+        backward: what came before an item, where others of its users came to it.
+    """
+
+    pairs: str
+    newest: bool = False
+    backward: bool = False
+
+    @property
+    def is_counted(self) -> bool:
+        """Of behaviour: a new item has none of it."""
+        return self.pairs == "transitions"
+
+
+LOOKS = {
+    "transitions": Look("transitions"),
+    "transitions newest": Look("transitions", newest=True),
+    "transitions backward": Look("transitions", backward=True),
+    "words": Look("words"),
+    "words newest": Look("words", newest=True),
+    "vectors": Look("vectors"),
+    "vectors newest": Look("vectors", newest=True),
+}
 NEW = "new"
-"""What stands in for the counts of an item that has none: as much as the gate has learned to expect of such items."""
+"""What stands in for the counts of an item that has none."""
+CONTEXTS = 3
+"""What is known of a history: its length, and the events and the transitions of its newest item."""
 
 _FULL = 0.02
 """Pairs of which more are known, as a share, are read from a dense matrix."""
 _DENSE_ROWS = 20_000
 """On a GPU a dense matrix is quicker in any case; it is made of at most so many rows."""
-_FIRST = {"transitions": 3.4, "popularity": 0.0, "factors": 3.4, "words": 3.4, NEW: 0.0}
-"""Logarithms of the first weights: one transition stands above the popularity of thirty common items."""
-_PACE = 10.0
-"""Gates start far from where they end: their weights move so many times faster than the others do."""
-_ROUNDING = 1e-5
-"""Less is what is left of a count after the user's own was taken away from it."""
+_COMMON = 30.0
+"""One transition, or one neighbour by words, weighs at first as much as the popularity of so many common items."""
+_CELLS_AT_ONCE = 2**20
+"""Histories times items that the network reads at once: it holds a few units for each."""
 
 
 class Pairs:
@@ -51,19 +85,26 @@ class Pairs:
 
     def __init__(self, matrix: sparse.csr_array) -> None:
         self.matrix = matrix
+        self.totals = np.asarray(matrix.sum(1), np.float32).ravel()
         self._whole: Tensor | None = None
 
-    def of(self, recent: sparse.csr_array, device: torch.device) -> Tensor:
-        """Σ_i recent[p, i] · matrix[i]: `(p, N + 1)` float32 on `device`."""
+    def of(self, recent: sparse.csr_array, rows: Tensor) -> Tensor:
+        """Σ_i recent[p, i] · matrix[i, j] for each j of `rows` `(C,)`: `(p, C)` float32 on their device."""
+        device = rows.device
         if not self._is_dense(device):
-            return torch.from_numpy((recent @ self.matrix).astype(np.float32, copy=False).toarray()).to(device)
+            matrix = self.matrix
+            if few := 2 * len(rows) < matrix.shape[1]:
+                matrix = matrix[:, rows.cpu().numpy()]
+            amount = torch.from_numpy((recent @ matrix).astype(np.float32, copy=False).toarray()).to(device)
+            return amount if few else amount.index_select(1, rows)
         if self._whole is None or self._whole.device != device:
             self._whole = torch.from_numpy(self.matrix.toarray()).to(device)
         parts = (recent.indices, recent.indptr[:-1], recent.data)
-        rows, offsets, weights = (torch.from_numpy(part).to(device) for part in parts)
-        return functional.embedding_bag(
-            rows.long(), self._whole, offsets.long(), mode="sum", per_sample_weights=weights.float()
+        places, offsets, weights = (torch.from_numpy(part).to(device) for part in parts)
+        amount = functional.embedding_bag(
+            places.long(), self._whole, offsets.long(), mode="sum", per_sample_weights=weights.float()
         )
+        return amount.index_select(1, rows)
 
     def _is_dense(self, device: torch.device) -> bool:
         size = self.matrix.shape[0]
@@ -71,102 +112,53 @@ class Pairs:
 
 
 @dataclass(frozen=True, eq=False)
-class Own:
-    """Whose histories are recalled in training: a count never sees its own label.
-
-    Attributes:
-        events: all training events of each of B users.
-        folds: that of each of them `(B,)`, see `FoldFactors`.
-        owners: whose each of P histories is `(P,)`.
-    """
-
-    events: Histories
-    folds: np.ndarray
-    owners: np.ndarray
-
-
-class Tastes:
-    """What whole histories say through item factors: `T Tᵀ` read from one side.
-
-    Args:
-        expected: h T of P histories `(P, F)`.
-        factors: T `(K, N + 1, F)`, of K folds of the users.
-        folds: that of each history `(P,)`.
-    """
-
-    def __init__(self, expected: np.ndarray, factors: np.ndarray, folds: np.ndarray) -> None:
-        self.expected, self.factors, self.folds = torch.from_numpy(expected), torch.from_numpy(factors), folds
-
-    @classmethod
-    def of(cls, histories: sparse.csr_array, factors: np.ndarray, folds: np.ndarray | None = None) -> Tastes:
-        """Those of `histories` `(P, N + 1)` CSR; without `folds` the first of `factors` `(K, N + 1, F)` are read."""
-        if folds is None:
-            folds = np.zeros(histories.shape[0], np.int64)
-        expected = np.empty((histories.shape[0], factors.shape[2]), np.float32)
-        for fold in np.unique(folds):
-            expected[folds == fold] = histories[folds == fold] @ factors[fold]
-        return cls(expected, factors, folds)
-
-    def towards(self, positions: np.ndarray, rows: Tensor) -> Tensor:
-        """How much `(p, C)` of each of the catalogue's `rows` they expect, at least 0."""
-        amount = torch.empty(len(positions), len(rows), device=rows.device)
-        for fold in np.unique(self.folds[positions]):
-            chosen = torch.from_numpy(np.flatnonzero(self.folds[positions] == fold))
-            expected = self.expected[torch.from_numpy(positions)[chosen]].to(rows.device)
-            amount[chosen.to(rows.device)] = expected @ self.factors[fold].to(rows.device)[rows].T
-        return amount.clamp_(min=0)
-
-
-@dataclass(frozen=True, eq=False)
 class Recall:
-    """What P histories recall, before the gates; made dense for some of them at a time.
+    """What P histories recall; made dense for some items at a time.
 
     Attributes:
         recent: weights of the recent items `(P, N + 1)` CSR, by the name of a source of pairs.
         pairs: that source.
         known: 1 for items that have counts which are not hidden, else 0 `(N + 1,)`.
         popularity: events of each item `(N + 1,)`, 1 for the mean of the items that have any.
-        tastes: what the whole histories say through item factors.
-        own: the user's own part of each `(P, N + 1)` CSR, by source.
+        contexts: of each history `(P, CONTEXTS)`.
+        expected: what the whole histories say through item factors `(P, F)`.
+        factors: those of each item `(N + 1, F)`.
     """
 
     recent: dict[str, sparse.csr_array]
     pairs: dict[str, Pairs]
     known: np.ndarray
     popularity: np.ndarray
-    tastes: Tastes | None = None
-    own: dict[str, sparse.csr_array] = field(default_factory=dict)
+    contexts: np.ndarray
+    expected: np.ndarray | None = None
+    factors: np.ndarray | None = None
 
-    def of(self, source: str, positions: Tensor, rows: Tensor) -> Tensor | None:
-        """x_s `(p, C)` of some histories and catalogue rows, `(1, C)` if alike for all; `None` if not known."""
-        chosen = positions.cpu().numpy()
+    def __len__(self) -> int:
+        return len(self.contexts)
+
+    def of(self, source: str, rows: Tensor) -> Tensor | None:
+        """x_s `(P, C)` of catalogue rows `(C,)`, `(1, C)` if alike for all histories; `None` if not known."""
         if source == NEW:
             return torch.from_numpy(1 - self.known).to(rows.device)[None, rows]
         if source == "factors":
-            return None if self.tastes is None else self.tastes.towards(chosen, rows)
+            if self.expected is None or self.factors is None:
+                return None
+            factors = torch.from_numpy(self.factors).to(rows.device)[rows]
+            return (torch.from_numpy(self.expected).to(rows.device) @ factors.T).clamp_(min=0)
         if source == "popularity":
-            amount = torch.from_numpy(self.popularity).to(rows.device)[None]
-            if source in self.own:
-                amount = amount.repeat(len(chosen), 1)
-        elif source in self.pairs:
-            amount = self.pairs[source].of(self.recent[source][chosen], rows.device)
-        else:
+            return torch.from_numpy(self.popularity * self.known).to(rows.device)[None, rows]
+        if source not in self.pairs:
             return None
-        if source in self.own:
-            own = self.own[source][chosen].tocoo()
-            place = tuple(torch.from_numpy(axis).to(rows.device).long() for axis in (own.row, own.col))
-            others = amount[place] - torch.from_numpy(own.data.astype(np.float32)).to(rows.device)
-            amount[place] = others.masked_fill_(others < _ROUNDING, 0)
-        amount = amount.index_select(1, rows)
-        return amount.mul_(torch.from_numpy(self.known).to(rows.device)[rows]) if source in COUNTED else amount
+        amount = self.pairs[source].of(self.recent[source], rows)
+        return amount * torch.from_numpy(self.known).to(rows.device)[rows] if LOOKS[source].is_counted else amount
 
 
 class Memory(nn.Module):
-    """The gates over what was counted.
+    """What was counted, and the network that reads it beside the Transformer's logits.
 
     Args:
         sources: of `MEMORIES`.
-        width: D of the states.
+        size: units of the network.
         decay, window: the last `window` items of a history recall, the k-th newest by `decay ** k`.
         factor_decay, factor_window: the same for item factors, which look further back.
     """
@@ -174,18 +166,54 @@ class Memory(nn.Module):
     def __init__(
         self,
         sources: Sequence[str],
-        width: int,
-        decay: float,
-        window: int,
+        size: int = 16,
+        decay: float = 0.7,
+        window: int = 10,
         factor_decay: float = 1.0,
         factor_window: int | None = None,
     ) -> None:
         super().__init__()
-        self.sources, self.decay, self.window = (*sources, NEW), decay, window
+        looks = [name for name, look in LOOKS.items() if look.pairs in sources]
+        self.sources = (*looks, *(name for name in sources if name not in LOOKS), NEW)
+        self.decay, self.window = decay, window
         self.factor_decay, self.factor_window = factor_decay, factor_window
-        self.shares = nn.Linear(width, len(self.sources), bias=False)
-        self.levels = nn.Parameter(torch.zeros(len(self.sources)))
+        self.levels = nn.Linear(CONTEXTS, len(self.sources))
         self.gate = nn.Parameter(torch.zeros(()))
+        self.trust = nn.Linear(CONTEXTS, 1)
+        self.amounts = nn.Linear(len(self.sources), size)
+        self.contexts = nn.Linear(CONTEXTS, size, bias=False)
+        self.values = nn.Parameter(torch.zeros(size))
+        self.doubts = nn.Parameter(torch.zeros(size))
+        self.forget()
+
+    def forget(self) -> None:
+        """Weights as before any learning: the mixture, and half of the Transformer's logit; of the network nothing."""
+        with torch.no_grad():
+            for weight in (
+                self.levels.weight,
+                self.levels.bias,
+                self.trust.weight,
+                self.values,
+                self.doubts,
+                self.gate,
+            ):
+                weight.zero_()
+            self.trust.bias.fill_(0.5)
+        self.amounts.reset_parameters()
+        self.contexts.reset_parameters()
+
+    def pairs_of(self, items: ItemTable, statistics: Statistics, text_index: TextIndex | None) -> dict[str, Pairs]:
+        """The pairs that are read, by source; likeness of words and of vectors where there are any."""
+        read = {LOOKS[name].pairs for name in self.sources if name in LOOKS}
+        found: dict[str, Pairs] = {}
+        if "transitions" in read:
+            found["transitions"] = Pairs(statistics.transitions)
+            found["transitions backward"] = Pairs(statistics.transitions.T.tocsr())
+        if "words" in read and text_index is not None:
+            found["words"] = Pairs(text_index.neighbours())
+        if "vectors" in read and items.modalities:
+            found["vectors"] = Pairs(vector_neighbours(items))
+        return found | {name: found[look.pairs] for name, look in LOOKS.items() if look.newest and look.pairs in found}
 
     def recall(
         self,
@@ -193,71 +221,69 @@ class Memory(nn.Module):
         statistics: Statistics,
         pairs: dict[str, Pairs],
         factors: ItemFactors | None = None,
-        own: Own | None = None,
         hidden: np.ndarray | None = None,
     ) -> Recall:
         """What each of P histories recalls.
 
         Args:
             statistics: what was counted of the catalogue.
-            pairs: by source, `transitions` and `words`; one that is not known is left out.
-            factors: of all users; in training by fold, the users' own being left out of theirs.
-            own: in training, whose the histories are.
+            pairs: what `pairs_of` gives; a source that is not known is left out.
+            factors: of the items.
             hidden: rows `(N + 1,)` bool of items whose counts are hidden, as those of a new item are.
         """
         popularity, num_rows = statistics.popularity, statistics.num_rows
         counted = popularity > 0 if hidden is None else (popularity > 0) & ~hidden
         known = counted.astype(np.float32)
-        recent = recency_weights(histories, num_rows, self.decay, self.window)
-        seen = recent if hidden is None else (recent @ sparse.diags_array(known)).tocsr()
-        pairs = {name: pairs[name] for name in self.sources if name in pairs}
-        recalled = {name: seen if name in COUNTED else recent for name in pairs}
+        recent = {
+            newest: recency_weights(histories, num_rows, self.decay, 1 if newest else self.window)
+            for newest in (False, True)
+        }
+        seen = {newest: (weights @ sparse.diags_array(known)).tocsr() for newest, weights in recent.items()}
+        pairs = {name: found for name, found in pairs.items() if name in self.sources}
+        recalled = {name: (seen if LOOKS[name].is_counted else recent)[LOOKS[name].newest] for name in pairs}
         mean = max(float(popularity.sum()) / max(np.count_nonzero(popularity), 1), 1e-12)
-        taken = {}
-        if own is not None:
-            events = recency_weights(own.events, num_rows, decay=1.0, window=None) / mean
-            taken = {"popularity": events[own.owners], "transitions": _own_transitions(seen, own.events, own.owners)}
-        tastes = None
+        expected = told = None
         if factors is not None and "factors" in self.sources:
-            whole = recency_weights(histories, num_rows, self.factor_decay, self.factor_window)
-            tastes = Tastes.of(whole, factors.where(known), None if own is None else own.folds[own.owners])
-        return Recall(recalled, pairs, known, (popularity / mean).astype(np.float32), tastes, taken)
+            told = factors.where(known)
+            expected = recency_weights(histories, num_rows, self.factor_decay, self.factor_window) @ told
+            expected = np.asarray(expected, np.float32)
+        common = (popularity / mean).astype(np.float32)
+        contexts = [histories.lengths, seen[True] @ common]
+        if "transitions" in pairs:
+            contexts.append(seen[True] @ pairs["transitions"].totals)
+        else:
+            contexts.append(np.zeros(len(histories)))
+        logs = np.log1p(np.stack(contexts, axis=1)).astype(np.float32)
+        return Recall(recalled, pairs, known, common, logs, expected, told)
 
-    def fold_factors(self, statistics: Statistics) -> ItemFactors | None:
-        """The factors that training reads, none fitted to the history that reads it; `None` where none are read.
-
-        Raises:
-            ValueError: they are needed and were not fitted.
-        """
-        if "factors" not in self.sources:
-            return None
-        if statistics.factorization is None or statistics.factorization.folds is None:
-            raise ValueError(
-                "A memory of factors is trained on `Statistics.with_factors` of the training part, got none."
-            )
-        return statistics.factorization.folds
-
-    def forward(self, states: Tensor, recalled: Recall, positions: Tensor, rows: Tensor) -> Tensor:
-        """Logits `(p, C)` of catalogue rows `(C,)` after states `(p, D)`, those of the recalled `positions` `(p,)`."""
-        first = torch.tensor([_FIRST[name] for name in self.sources], device=states.device)
-        weights = torch.exp((self.shares(states) + _PACE * self.levels + first).float())
-        mixture = torch.zeros(len(states), len(rows), device=states.device)
+    def gather(self, recalled: Recall, rows: Tensor) -> Tensor:
+        """x_s of catalogue rows `(C,)`, in units of what is common `(P, C, S)`; 0 where a source is not known."""
+        gathered = torch.zeros(len(recalled), len(rows), len(self.sources), device=rows.device)
         for column, source in enumerate(self.sources):
-            amount = recalled.of(source, positions, rows)
+            amount = recalled.of(source, rows)
             if amount is not None:
-                mixture = torch.addcmul(mixture, weights[:, column, None], amount)
-        return torch.exp(_PACE * self.gate) * torch.log1p(mixture)
+                gathered[:, :, column] = amount if source in ("popularity", NEW) else amount * _COMMON
+        return gathered
 
+    def read(self, logits: Tensor, amounts: Tensor, contexts: Tensor) -> Tensor:
+        """Scores `(p, C)`.
 
-def _own_transitions(seen: sparse.csr_array, own: Histories, owners: np.ndarray) -> sparse.csr_array:
-    """What the users' own pairs `(P, N + 1)` put into the counts that `seen` `(P, N + 1)` recalls."""
-    num_rows = seen.shape[1]
-    whose, before, after, weight = pairs_within(own)
-    keys, place = np.unique(whose * num_rows + before, return_inverse=True)
-    followed = sparse.csr_array((weight, (place, after)), shape=(len(keys), num_rows))
-    seen = seen.tocoo()
-    wanted = owners[seen.row] * num_rows + seen.col
-    found = np.searchsorted(keys, wanted).clip(max=max(len(keys) - 1, 0))
-    there = keys[found] == wanted if len(keys) else np.zeros(len(wanted), bool)
-    chosen = sparse.csr_array((seen.data[there], (seen.row[there], found[there])), shape=(seen.shape[0], len(keys)))
-    return (chosen @ followed).tocsr()
+        Args:
+            logits: the Transformer's `(p, C)`.
+            amounts: what `gather` gives `(p, C, S)`.
+            contexts: of the histories `(p, CONTEXTS)`.
+        """
+        weights = torch.exp(self.levels(contexts))
+        mixture = torch.log1p(torch.einsum("pcs,ps->pc", amounts, weights))
+        units = functional.relu(self.amounts(torch.log1p(amounts)) + self.contexts(contexts)[:, None])
+        trust = self.trust(contexts) + units @ self.doubts
+        return trust * logits + torch.exp(self.gate) * mixture + units @ self.values
+
+    def forward(self, logits: Tensor, recalled: Recall, rows: Tensor) -> Tensor:
+        """Scores `(P, C)` of catalogue rows `(C,)`, of which the Transformer says `logits` `(P, C)`."""
+        contexts = torch.from_numpy(recalled.contexts).to(rows.device)
+        logits = logits.float()
+        scores = torch.empty_like(logits)
+        for some in torch.arange(len(rows), device=rows.device).split(max(1, _CELLS_AT_ONCE // max(len(recalled), 1))):
+            scores[:, some] = self.read(logits[:, some], self.gather(recalled, rows[some]), contexts)
+        return scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,8 @@ from hfrec.items.table import ItemTable
 from hfrec.losses import Candidates
 from hfrec.models.configuration import RecConfig
 from hfrec.models.item_tower import ItemTower
-from hfrec.models.memory import Memory, Own, Pairs
+from hfrec.models.late_encoder import EncoderSlot
+from hfrec.models.memory import Memory, Pairs, Recall
 from hfrec.models.pretrained import PretrainedFolder
 from hfrec.models.processing import RecProcessor
 from hfrec.models.target_states import target_states
@@ -76,7 +78,7 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         self.memory = (
             Memory(
                 config.memories,
-                width,
+                config.memory_size,
                 config.memory_decay,
                 config.memory_window,
                 config.factor_decay,
@@ -86,7 +88,7 @@ class RecModel(PretrainedFolder, PreTrainedModel):
             else None
         )
         self.backbone = AutoModel.from_config(config.backbone_config)
-        self._freeze_word_table()
+        self._freeze()
         self.items: ItemTable | None = None
         self.statistics: Statistics | None = None
         self.text_index: TextIndex | None = None
@@ -95,12 +97,16 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         self.item_encoder: ItemEncoder | None = None
         self.id_table_ids: list[Any] = []
         self._id_rows: Tensor | None = None
+        self._words: Tensor | None = None
         self._item_vectors: tuple[Any, Tensor] | None = None
         self.post_init()
 
-    def _freeze_word_table(self) -> None:
-        # Events come in as vectors: the backbone's own word table is never used, and must not wait for gradients.
+    def _freeze(self) -> None:
+        # Events come in as vectors: the backbone's own word table is never used. The memory learns when the others
+        # have, see `hfrec.models.reading`. Neither must wait for gradients.
         self.backbone.get_input_embeddings().requires_grad_(False)
+        if self.memory is not None:
+            self.memory.requires_grad_(False)
 
     @property
     def model_type(self) -> str:
@@ -142,10 +148,9 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         if text_index is None and self.items is not None and self.text_index is not None:
             text_index = self.text_index.carried_to(self.catalog, items.catalog)
         self.items, self.text_index = items, text_index
+        self._words = None if text_index is None else torch.from_numpy(text_index.dense())
         self.statistics = statistics or Statistics.empty(items.catalog.num_rows)
-        self._pairs = {"transitions": Pairs(self.statistics.transitions)}
-        if text_index is not None and self.memory is not None and "words" in self.memory.sources:
-            self._pairs["words"] = Pairs(text_index.neighbours())
+        self._pairs = {} if self.memory is None else self.memory.pairs_of(items, self.statistics, text_index)
         self._factors = None
         if self.statistics.factorization is not None:
             self._factors = self.statistics.factorization.of(items.features() if items.modalities else None)
@@ -178,8 +183,6 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         event_types: Tensor | None = None,
         labels: Tensor | None = None,
         label_weights: Tensor | None = None,
-        own: Tensor | None = None,
-        folds: Tensor | None = None,
         loss: Callable[..., Tensor] | None = None,
         num_items_in_batch: Tensor | int | None = None,
         **kwargs: Any,
@@ -193,15 +196,13 @@ class RecModel(PretrainedFolder, PreTrainedModel):
             event_types: index into `config.event_types` plus 1 `(B, L)`, 0 where unknown.
             labels: catalogue rows that follow each token `(B, L)`, -100 where there is no label.
             label_weights: training weights `(B, L)`.
-            own: rows of all training events of each user `(B, U)`, 0 for padding: no count of theirs is seen.
-            folds: that of each user `(B,)`, for the item factors that were fitted without them.
             loss: of `hfrec.losses`.
             num_items_in_batch: labels over all processes and accumulation steps; by default those given here.
         """
         if self.training:
             # Fused optimizers change weights without counting it: what is kept by that count would be stale.
             self._item_vectors = None
-        hidden = self._hidden_rows()
+        hidden = self.hide_items() if self.training else None
         states = self._states(rows, attention_mask, gaps, event_types, hidden)
         if labels is None or loss is None:
             return RecOutput(states=states)
@@ -212,20 +213,15 @@ class RecModel(PretrainedFolder, PreTrainedModel):
             # Attached to the graph all the same, or the other processes wait for its gradients for ever.
             return RecOutput(loss=states.sum() * 0.0, states=states)
         weights = None if label_weights is None else label_weights[valid]
-        states_of_labels = states[valid]
-        known = self._known_rows(rows.device)
-        candidates = Candidates(
-            partial(self.embed_items, hidden=hidden),
-            known,
-            self._recalled_in_training(states_of_labels, rows, valid, own, folds, hidden),
-            torch.from_numpy(self.statistics.popularity).to(known.device)[known],
-        )
-        total = loss(self._scaled(states_of_labels), labels[valid], weights, candidates)
+        known = torch.from_numpy(self.known_rows).to(rows.device)
+        popularity = torch.from_numpy(self.statistics.popularity).to(known.device)[known]
+        candidates = Candidates(partial(self.embed_items, hidden=hidden), known, popularity)
+        total = loss(self._scaled(states[valid]), labels[valid], weights, candidates)
         return RecOutput(loss=total / num_items_in_batch, states=states)
 
     def embed_items(self, rows: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Vectors `(…, D)` of catalogue rows `(…)`, as scores compare them with states."""
-        vectors = self.item_tower(rows, self._attached(), self._id_rows_on(rows.device), hidden)
+        vectors = self._item_vectors_of(rows, hidden)
         return nn.functional.normalize(vectors, dim=-1) if self.config.logit_scale else vectors
 
     def score(self, histories: Histories, items: np.ndarray | None = None) -> Tensor:
@@ -248,13 +244,51 @@ class RecModel(PretrainedFolder, PreTrainedModel):
                 rows = np.arange(1, self.catalog.num_rows) if items is None else np.asarray(items)
                 rows = torch.from_numpy(rows).to(device)
                 scores = (self._scaled(state) @ self._all_item_vectors()[rows].T).float()
-                if self.memory is not None:
-                    recalled = self.memory.recall(histories, self.statistics, self._pairs, self._factors)
-                    scores = scores + self.memory(state, recalled, torch.arange(len(histories)), rows)
+                if self.memory is not None and self.config.memory_learned:
+                    scores = self.memory(scores, self.recall(histories), rows)
                 is_new = torch.from_numpy(self.statistics.popularity == 0).to(device)[rows]
                 return scores + self.config.new_item_boost * is_new
         finally:
             self.train(was_training)
+
+    def recall(self, histories: Histories, hidden: np.ndarray | None = None) -> Recall:
+        """What `histories` recall of what was counted; `hidden` `(N + 1,)` bool items are as new ones are."""
+        assert self.memory is not None and self.statistics is not None
+        return self.memory.recall(histories, self.statistics, self._pairs, self._factors, hidden)
+
+    def logits(self, histories: Histories, rows: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """What the Transformer alone says `(B, C)` of catalogue rows `(C,)`, `hidden` `(N + 1,)` ids unseen."""
+        tokens = {name: value.to(self.device) for name, value in self.processor(histories).items()}
+        states = self._scaled(self._states(**tokens, hidden=hidden)[:, -1])
+        vectors = torch.cat([self.embed_items(chunk, hidden) for chunk in rows.split(_ROWS_AT_ONCE)])
+        return states.float() @ vectors.float().T
+
+    def hide_items(self, generator: torch.Generator | None = None) -> Tensor | None:
+        """Items `(N + 1,)` bool, drawn anew, that are to be seen as new ones are: no id vector, no count; `None` where
+        nothing else is known of items."""
+        rate = self.config.item_id_dropout
+        if not rate or (not self.config.modalities and self._words is None):
+            return None
+        return (torch.rand(self.catalog.num_rows, generator=generator) < rate).to(self.device)
+
+    def take_memory(self, other: RecModel) -> RecModel:
+        """Trust what was counted as much as `other`, a model of the same configuration, has learned to."""
+        if self.memory is not None and other.memory is not None:
+            self.memory.load_state_dict(other.memory.state_dict())
+            self.config.memory_learned = other.config.memory_learned
+        return self
+
+    def copied(self) -> RecModel:
+        """A model with the same weights, which are its own; the catalogue, its vectors and counts are shared."""
+        held = [self.items, self.statistics, self.text_index, self._pairs, self._factors, self._words]
+        held.append(EncoderSlot.held(self))
+        return copy.deepcopy(self, {id(one): one for one in held if one is not None})
+
+    @property
+    def known_rows(self) -> np.ndarray:
+        """Rows with training events. An item that came later is no negative: it would be learned never to be chosen."""
+        assert self.statistics is not None
+        return np.flatnonzero(self.statistics.popularity > 0)
 
     def topk(
         self, histories: Histories, k: int, exclude: Histories | None = None, items: np.ndarray | None = None
@@ -274,7 +308,7 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         event_types: Tensor | None = None,
         hidden: Tensor | None = None,
     ) -> Tensor:
-        vectors = self.item_tower(rows, self._attached(), self._id_rows_on(rows.device), hidden)
+        vectors = self._item_vectors_of(rows, hidden)
         is_start = ((rows == 0) & (attention_mask > 0)).unsqueeze(-1)
         inputs = torch.where(is_start, self.start.to(vectors.dtype), vectors)
         if self.gap_embedding is not None and gaps is not None:
@@ -288,37 +322,6 @@ class RecModel(PretrainedFolder, PreTrainedModel):
             inputs_embeds=inputs, attention_mask=attention_mask, position_ids=positions, use_cache=False
         )
         return output.last_hidden_state
-
-    def _hidden_rows(self) -> Tensor | None:
-        """Items `(N + 1,)` bool that are new to the model in this step: no id vector, no count."""
-        rate = self.config.item_id_dropout
-        if not self.training or not rate or not self.config.modalities:
-            return None
-        return (torch.rand(self.catalog.num_rows) < rate).to(self.device)
-
-    def _recalled_in_training(
-        self,
-        states: Tensor,
-        rows: Tensor,
-        valid: Tensor,
-        own: Tensor | None,
-        folds: Tensor | None,
-        hidden: Tensor | None,
-    ) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """The memory's logits for the P `states` `(P, D)` that have a label, by position and candidate."""
-        if self.memory is None:
-            return None
-        if own is None or folds is None:
-            raise ValueError("A model with memories is trained on `own` and `folds`, the users' events, got none.")
-        assert self.statistics is not None
-        users = valid.nonzero(as_tuple=True)[0].cpu().numpy()
-        stops = (rows > 0).cumsum(1)[valid].cpu().numpy()
-        histories = Histories.from_padded(rows.cpu().numpy()).spans(users, np.zeros_like(stops), stops)
-        whose = Own(Histories.from_padded(own.cpu().numpy()), folds.cpu().numpy(), users)
-        hidden_rows = None if hidden is None else hidden.cpu().numpy()
-        factors = self.memory.fold_factors(self.statistics)
-        recalled = self.memory.recall(histories, self.statistics, self._pairs, factors, whose, hidden_rows)
-        return lambda positions, candidates: self.memory(states[positions], recalled, positions, candidates)
 
     def _scaled(self, states: Tensor) -> Tensor:
         scale = self.config.logit_scale
@@ -342,13 +345,9 @@ class RecModel(PretrainedFolder, PreTrainedModel):
             )
         return self.items
 
-    def _known_rows(self, device: torch.device) -> Tensor:
-        """Rows with training events. An item that came later is no negative: it would be learned never to be chosen."""
-        assert self.statistics is not None
-        return torch.from_numpy(np.flatnonzero(self.statistics.popularity > 0)).to(device)
-
-    def _id_rows_on(self, device: torch.device) -> Tensor:
+    def _item_vectors_of(self, rows: Tensor, hidden: Tensor | None) -> Tensor:
+        items = self._attached()
         assert self._id_rows is not None
-        if self._id_rows.device != device:
-            self._id_rows = self._id_rows.to(device)
-        return self._id_rows
+        self._id_rows = self._id_rows.to(rows.device)
+        self._words = None if self._words is None else self._words.to(rows.device)
+        return self.item_tower(rows, items, self._id_rows, self._words, hidden)

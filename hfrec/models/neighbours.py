@@ -10,6 +10,7 @@ from scipy import sparse
 
 from hfrec.data.histories import Histories
 from hfrec.data.schema import DataError
+from hfrec.items.nearest import nearest_pairs
 from hfrec.items.table import ItemTable
 from hfrec.models.baseline import Baseline
 
@@ -28,7 +29,7 @@ class TextNeighbours(Baseline):
 
 
 class VectorNeighbours(Baseline):
-    """score(j) = Σ_k decay^k · cos(x_{i_k}, x_j), by centred content vectors, averaged over what can be compared.
+    """score(j) = Σ_k decay^k · cos(x_{i_k}, x_j), by whitened content vectors, averaged over what can be compared.
 
     An item without a picture is compared by its text alone, and is not the less alike for it.
     """
@@ -57,8 +58,19 @@ def alike(weights: sparse.csr_array, items: ItemTable) -> np.ndarray:
     return np.divide(total * whole, compared, out=np.zeros_like(total), where=compared > 0)
 
 
+def vector_neighbours(items: ItemTable) -> sparse.csr_array:
+    """Likeness `(N + 1, N + 1)` CSR of each item to its nearest, see `nearest_pairs`; kept with the table."""
+    kept: sparse.csr_array | None = getattr(items, "_neighbours", None)
+    if kept is None:
+        num_rows = items.catalog.num_rows
+        one = sparse.eye_array(num_rows, format="csr", dtype=np.float32)
+        kept = nearest_pairs(lambda rows: alike(one[rows], items), num_rows)
+        items._neighbours = kept  # type: ignore[attr-defined]
+    return kept
+
+
 def unit_vectors(items: ItemTable) -> dict[str, np.ndarray]:
-    """Centred content vectors `(N + 1, F)` of length 1, or 0 where missing, by modality; kept with the table.
+    """Content vectors `(N + 1, F)` of length 1, or 0 where missing, by modality; kept with the table.
 
     Raises:
         DataError: the table has no vectors.

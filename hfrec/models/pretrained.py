@@ -101,8 +101,8 @@ class PretrainedFolder(Adapters):
         loaded = super().from_pretrained(folder, *args, **safely)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.artifact = artifact
-        # Loading makes every weight anew, the backbone's unused word table too.
-        model._freeze_word_table()
+        # Loading makes every weight anew, also those that do not learn by the loss.
+        model._freeze()
         model.id_table_ids = list(RecProcessor.from_pretrained(folder).item_ids)
         if len(model.id_table_ids) != model.config.num_item_ids:
             raise DataError(

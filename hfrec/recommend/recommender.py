@@ -249,7 +249,7 @@ def _with_content(items: ItemTable, rows: np.ndarray) -> ItemTable:
 
 def _of_catalog(items: ItemTable, catalog: Catalog) -> ItemTable:
     """The same vectors for another state of the same items."""
-    return ItemTable(catalog, items.vectors, items.present, items.center, items.scale, items.fingerprint)
+    return ItemTable(catalog, items.vectors, items.present, items.center, items.whitening, items.fingerprint)
 
 
 def _kept_places(frame: pl.DataFrame, filter: pl.Expr | Callable[[pl.DataFrame], pl.Series]) -> np.ndarray:

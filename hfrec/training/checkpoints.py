@@ -25,6 +25,8 @@ from hfrec.models.artifact import failed_writes_named, seal_folder, verified_fol
 HALF_WRITTEN, REMOVED = ".half-written", ".removed"
 REFIT_FOLDER = "refit"
 """Where in `output_dir` the checkpoints of a refit are."""
+WEIGHING_FOLDER = "weighing"
+"""Where those of the model are by which a memory learns what to trust."""
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +83,10 @@ def resume_point(folder: str | Path, wanted: str | bool | None) -> Path | None:
     if said == "false":
         return None
     if said not in ("none", "true"):
-        if Path(str(wanted)).parent.name == REFIT_FOLDER:
+        if Path(str(wanted)).parent.name in (REFIT_FOLDER, WEIGHING_FOLDER):
             raise DataError(
-                f"{wanted} is of a refit, and nothing can be chosen on validation from there. Go on with the whole "
-                "run, the refit included: `--training.resume_from_checkpoint true`."
+                f"{wanted} is of a second training, and nothing can be chosen on validation from there. Go on with the "
+                "whole run: `--training.resume_from_checkpoint true`."
             )
         return verified_checkpoint(str(wanted))
     newest = newest_checkpoint(folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hfrec.data.schema import DataError
@@ -61,6 +61,30 @@ class GoOn(TrainerCallback):
         if best.is_dir():
             state.best_model_checkpoint = str(best)
         if state.global_step >= state.max_steps:
+            control.should_training_stop = True
+
+
+def chosen_epochs(trainer: Trainer) -> float:
+    """Epochs up to the checkpoint that `trainer` chose; where it chose none, all that it was trained for."""
+    state = trainer.state
+    epochs = state.epoch or 0.0
+    return epochs * state.best_global_step / state.global_step if state.best_global_step else epochs
+
+
+class StopAfter(TrainerCallback):
+    """Ends a training after so many epochs; the learning rate goes its way as if it would go on."""
+
+    def __init__(self, epochs: float) -> None:
+        self.epochs = epochs
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._stop(state, control)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._stop(state, control)
+
+    def _stop(self, state: Any, control: Any) -> None:
+        if state.epoch is not None and state.epoch >= self.epochs - 1e-6:
             control.should_training_stop = True
 
 

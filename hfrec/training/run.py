@@ -28,7 +28,7 @@ from hfrec.models.artifact import load_recommender, write_documents
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.baselines import choices_of, fit_baselines
 from hfrec.training.card import card_documents
-from hfrec.training.checkpoints import REFIT_FOLDER, checkpoints, discard, resume_point
+from hfrec.training.checkpoints import REFIT_FOLDER, WEIGHING_FOLDER, checkpoints, discard, resume_point
 from hfrec.training.cost import Cost
 from hfrec.training.curve import training_curve
 from hfrec.training.facts import run_facts
@@ -294,11 +294,13 @@ def summary(results: dict[str, Any], folder: str | Path) -> str:
 def discard_checkpoints(arguments: RecTrainingArguments) -> None:
     """Remove the checkpoints of a run, those of its refit first: what is left of them is where it can go on from."""
     output = Path(arguments.output_dir)
-    for folder in (output / REFIT_FOLDER, output) if arguments.should_save else ():
+    further = [output / name for name in (REFIT_FOLDER, WEIGHING_FOLDER)]
+    for folder in (*further, output) if arguments.should_save else ():
         for checkpoint in checkpoints(folder):
             discard(checkpoint)
-    with suppress(OSError):
-        (output / REFIT_FOLDER).rmdir()
+    for folder in further:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def described(

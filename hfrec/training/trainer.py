@@ -41,6 +41,7 @@ from hfrec.training.replay import first_labels, warn_of_differences
 from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, set_rate
 from hfrec.training.searching import SearchingTrainer
 from hfrec.training.study import IMPOSSIBLE, no_hope_in
+from hfrec.training.weighing import weigh
 
 _LOSS_STATE = "loss_since_log_{}.pt"
 
@@ -68,6 +69,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
         replay: share of the users with earlier events, 0 … 1, of whom all events are trained on again, so that what
             they taught is not forgotten; `None` counts and trains from the beginning.
         model_init: makes the fresh model of each training, from its trial or, outside of a search, from `None`.
+        weighs: after the Transformer the memory learns, if it has not yet: a second training, see `weighing`.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
         callbacks: list[TrainerCallback] | None = None,
         replay: float | None = None,
         model_init: Callable[[Any], RecModel] | None = None,
+        weighs: bool = True,
     ) -> None:
         if args is None or (model is None) == (model_init is None):
             raise ValueError(
@@ -89,7 +92,8 @@ class RecTrainer(HubPushes, SearchingTrainer):
             )
         self.splits, self.items, self.catalog = splits, items, items.catalog
         self.train_histories = splits.train_histories(self.catalog)
-        self.replay, self.model_init = replay, model_init
+        self.replay, self.model_init, self.weighs = replay, model_init, weighs
+        self._fresh: RecModel | None = None
         model = super().call_model_init() if model is None else model
         windows = self._furnish(model, args.seed)
         super().__init__(
@@ -112,7 +116,8 @@ class RecTrainer(HubPushes, SearchingTrainer):
         train, catalog = self.train_histories, self.catalog
         model.grow_item_ids(catalog.ids(np.unique(train.rows)))
         texts = catalog.texts()
-        words = TextIndex.fit(texts) if "words" in model.config.memories and any(texts) else None
+        reads_words = model.config.word_size or "words" in model.config.memories
+        words = TextIndex.fit(texts, num_axes=model.config.word_size) if reads_words and any(texts) else None
         if self.replay is None:
             counts, firsts = Statistics.count(train, catalog.num_rows), None
         else:
@@ -147,7 +152,18 @@ class RecTrainer(HubPushes, SearchingTrainer):
         if checkpoint is not None:
             check_fits(checkpoint, self.model)
         self._watch = LossWatch()
-        return super().train(None if checkpoint is None else str(checkpoint), trial, *args, **kwargs)
+        if self.model_init is None:
+            self._keep_fresh(self.model)
+        output = super().train(None if checkpoint is None else str(checkpoint), trial, *args, **kwargs)
+        fresh, self._fresh = self._fresh, None
+        if fresh is not None and trial is None:
+            weigh(self, fresh, go_on=resume_from_checkpoint not in (None, False))
+        return output
+
+    def _keep_fresh(self, model: RecModel) -> None:
+        """A copy of a `model` that is to be trained, by which its memory will learn."""
+        wanting = self.weighs and model.config.memories and not model.config.memory_learned
+        self._fresh = model.copied() if wanting else None
 
     def call_model_init(self, trial: Any = None) -> RecModel:
         """A fresh model, with all that its trial changes: its data, its loss, and chance as `run_training` has it."""
@@ -156,6 +172,8 @@ class RecTrainer(HubPushes, SearchingTrainer):
             self.train_dataset = self._furnish(model, self.args.seed)
             self.data_collator = model.processor.collator(self.train_dataset)
             self.loss = self._given_loss or self.args.make_loss()
+        if trial is None:
+            self._keep_fresh(model)
         set_seed(self.args.seed)
         return model
 

@@ -42,4 +42,3 @@ def test_what_was_before_is_context(histories: Histories) -> None:
     assert len(windows) == 1
     newest = histories[4][-MAX_HISTORY - 1 :].tolist()
     assert batch["rows"][batch["attention_mask"] > 0].tolist() == newest[:-1] and batch["labels"][0, -1] == newest[-1]
-    assert batch["own"][0].tolist() == histories[4].tolist(), "counts of all of the user's events are hidden"

@@ -1,11 +1,11 @@
-"""Item factors: the ridge regression that they stand for, no user fitted their own, content for new items."""
+"""Item factors: the ridge regression that they stand for, and what content tells of those of new items."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from hfrec.data.factors import FOLDS, ItemFactors, fit_content, fit_factors, fold_factors
+from hfrec.data.factors import Factorization, ItemFactors, fit_content, fit_factors
 from hfrec.data.histories import Histories
 
 NUM_ROWS = 13
@@ -48,15 +48,6 @@ def test_too_little_to_factorize_gives_zeros_of_the_width_asked_for(rows: list[l
     factors = fit_factors(Histories.from_rows(rows), NUM_ROWS, num_factors=3)
     assert factors.shape == (NUM_ROWS, 3)
     assert not factors.any()
-
-
-def test_a_fold_knows_nothing_of_its_users() -> None:
-    train = histories()
-    other = Histories.from_rows([[11, 12, 1] if user % FOLDS == 2 else train[user] for user in range(len(train))])
-    before, after = (fold_factors(one, NUM_ROWS, num_factors=4) for one in (train, other))
-    for fold in range(FOLDS):
-        products = [one.counted[fold] @ one.counted[fold].T for one in (before, after)]
-        assert np.allclose(*products, atol=1e-5) == (fold == 2)
 
 
 def test_an_item_is_expected_to_be_what_the_others_tell() -> None:
@@ -103,5 +94,17 @@ def test_without_content_nothing_is_expected() -> None:
 
 
 def test_what_is_not_known_is_expected() -> None:
-    factors = ItemFactors(np.ones((2, 3, 1), np.float32), np.zeros((2, 3, 1), np.float32))
-    np.testing.assert_array_equal(factors.where(np.array([0, 1, 0]))[1, :, 0], [0, 1, 0])
+    factors = ItemFactors(np.ones((3, 1), np.float32), np.zeros((3, 1), np.float32))
+    np.testing.assert_array_equal(factors.where(np.array([0, 1, 0]))[:, 0], [0, 1, 0])
+
+
+def test_what_is_expected_right_after_the_fit_is_told_by_the_other_items() -> None:
+    """And of a catalogue that came later by the map, which such an item has a part in."""
+    train = histories()
+    content = np.column_stack([np.random.default_rng(1).normal(size=(NUM_ROWS, 3)), np.ones(NUM_ROWS)])
+    fitted = Factorization.fit(train, NUM_ROWS, 2, content)
+    _, alone = fit_content(fitted.factors, np.bincount(train.rows, minlength=NUM_ROWS), content)
+    np.testing.assert_array_equal(fitted.of(content).expected, alone)
+    loaded = Factorization.from_arrays(fitted.to_arrays(), NUM_ROWS)
+    np.testing.assert_allclose(loaded.of(content).expected, content @ fitted.content_map, atol=1e-6)
+    assert np.abs(alone[1:] - loaded.of(content).expected[1:]).max() > 1e-3

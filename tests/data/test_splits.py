@@ -348,3 +348,26 @@ def test_cold_targets_of_the_benchmarks(name, cold):
     catalog = catalog_of(splits.events)
     targets = splits.targets("test", catalog)
     assert np.isin(targets.rows, catalog.rows(splits.held_out["test"])).sum() == cold
+
+
+@pytest.mark.parametrize("split", [split_leave_last, split_by_time, split_cold_items])
+def test_without_the_newest_of_each_user(split):
+    """What is left is learned from; the newest tenth of a user's training events, at least one of two, are targets."""
+    splits = split(random_log())
+    inner = splits.without_newest()
+    assert not len(inner.part("test")) and len(inner.events) < len(splits.events)
+    before, train, newest = (
+        of_users(one) for one in (splits.part("train"), inner.part("train"), inner.part("validation"))
+    )
+    for user, rows in before.items():
+        held = max(1, int(np.ceil(len(rows) / 10))) if len(rows) > 1 else 0
+        assert train.get(user, []) == rows[: len(rows) - held]
+        assert newest.get(user, []) == rows[len(rows) - held :]
+    assert_targets_are_right(inner, "validation")
+
+
+def test_without_a_second_event_there_is_nothing_newest():
+    log = frame_of([("a", 1, 1), ("b", 1, 2), ("c", 2, 3), ("a", 2, 8), ("b", 2, 9)])
+    splits = split_at(log, validation_from=8, test_from=9)
+    with pytest.raises(DataError, match="The validation part of the split .* without each user's newest"):
+        splits.without_newest()

@@ -154,3 +154,38 @@ def test_files_that_do_not_fit_are_named(tmp_path):
     (tmp_path / VOCABULARY_FILE).unlink()
     with pytest.raises(DataError, match=f"{VOCABULARY_FILE} cannot be read"):
         TextIndex.load(tmp_path, 6)
+
+
+def test_dense_vectors_keep_what_tells_texts_apart(tmp_path):
+    texts = ["red shoe", "red boot", "blue lamp", "blue desk", None]
+    index = TextIndex.fit(texts, num_axes=3)
+    vectors = index.dense()
+    assert vectors.shape == (6, 3) and vectors.dtype == np.float32 and not vectors[[0, 5]].any()
+    assert (np.linalg.norm(vectors[1:5], axis=1) ** 2).mean() == pytest.approx(1)
+    cosines = vectors @ vectors.T
+    assert cosines[1, 2] > 0.5 > abs(cosines[1, 3])
+    index.save(tmp_path)
+    np.testing.assert_array_equal(TextIndex.load(tmp_path, 6).dense(), vectors)
+
+
+def test_dense_vectors_of_a_grown_catalogue_are_along_the_same_axes():
+    old = Catalog.from_frame(pl.DataFrame({"item_id": [1, 2, 3], "title": ["red shoe", "red boot", "blue lamp"]}))
+    new = old.with_items(pl.DataFrame({"item_id": [4, 5], "title": ["red shoe", "unheard"]}))
+    index = TextIndex.fit(old.texts(), num_axes=2)
+    grown = index.carried_to(old, new).dense()
+    np.testing.assert_allclose(grown[:4], index.dense(), atol=1e-6)
+    np.testing.assert_allclose(grown[4], grown[1], atol=1e-6)
+    assert not grown[5].any()
+
+
+def test_more_axes_than_words_are_zeros():
+    index = TextIndex.fit(["red shoe", "blue shoe"], num_axes=9)
+    assert index.dense().shape == (3, 9) and not index.dense()[:, 3:].any()
+
+
+def test_axes_of_another_vocabulary_are_refused(tmp_path):
+    TextIndex.fit(TEXTS, num_axes=2).save(tmp_path)
+    arrays = load_file(tmp_path / VECTORS_FILE)
+    save_file(arrays | {"axes": arrays["axes"][1:]}, tmp_path / VECTORS_FILE)
+    with pytest.raises(DataError, match="cannot be read: 5 idf for 5 words"):
+        TextIndex.load(tmp_path, 6)

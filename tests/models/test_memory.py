@@ -1,4 +1,4 @@
-"""The memory: counts without one's own, new items as a trained case, and a logit that ranks like the counters do."""
+"""The memory: looks at counts, new items as a trained case, and a score that ranks like the counters do."""
 
 from __future__ import annotations
 
@@ -9,38 +9,36 @@ import pytest
 import torch
 from scipy import sparse
 
-from hfrec.data.factors import FOLDS, ItemFactors
+from hfrec.data.factors import ItemFactors
 from hfrec.data.histories import Histories
 from hfrec.data.statistics import Statistics
-from hfrec.models.memory import Memory, Own, Pairs, Recall
+from hfrec.models.memory import CONTEXTS, Memory, Pairs, Recall
 
 NUM_ROWS = 8
 
 
 def memory(*sources: str) -> Memory:
     torch.manual_seed(0)
-    return Memory(sources, width=4, decay=0.7, window=10)
+    return Memory(sources, decay=0.7, window=10)
 
 
-def recall(memory: Memory, histories: Histories, statistics: Statistics, words: Any = None, **own: Any) -> Recall:
-    pairs = {"transitions": Pairs(statistics.transitions)} | ({} if words is None else {"words": Pairs(words)})
-    return memory.recall(histories, statistics, pairs, **own)
+def recall(memory: Memory, histories: Histories, statistics: Statistics, words: Any = None, **seen: Any) -> Recall:
+    back = statistics.transitions.T.tocsr()
+    pairs = {"transitions": Pairs(statistics.transitions), "transitions backward": Pairs(back)}
+    pairs |= {"transitions newest": pairs["transitions"]} | ({} if words is None else {"words": Pairs(words)})
+    return memory.recall(histories, statistics, pairs, **seen)
 
 
-def whose(events: Histories, *owners: int) -> Own:
-    """Users in the order of `events`, whose each history is."""
-    return Own(events, np.arange(len(events)) % FOLDS, np.array(owners))
-
-
-def amounts(recalled: Recall, source: str, num: int) -> np.ndarray:
-    found = recalled.of(source, torch.arange(num), torch.arange(NUM_ROWS))
+def amounts(recalled: Recall, source: str) -> np.ndarray:
+    found = recalled.of(source, torch.arange(NUM_ROWS))
     assert found is not None
-    return np.broadcast_to(found.numpy(), (num, NUM_ROWS))
+    return np.broadcast_to(found.numpy(), (len(recalled), NUM_ROWS))
 
 
-def logits(memory: Memory, recalled: Recall, num: int) -> np.ndarray:
+def scores(memory: Memory, recalled: Recall, said: torch.Tensor | None = None) -> np.ndarray:
+    said = torch.zeros(len(recalled), NUM_ROWS) if said is None else said
     with torch.no_grad():
-        return memory(torch.zeros(num, 4), recalled, torch.arange(num), torch.arange(NUM_ROWS)).numpy()
+        return memory(said, recalled, torch.arange(NUM_ROWS)).numpy()
 
 
 @pytest.fixture
@@ -48,33 +46,21 @@ def train() -> Histories:
     return Histories.from_rows([[1, 2, 3], [1, 2], [4, 5], [4, 6], [4, 6]])
 
 
-def test_a_pair_that_occurs_once_has_a_zero_logit_in_training(train: Histories) -> None:
-    """4 → 5 is known from one user alone: the model must not see it in that user's own history."""
+def test_looks_at_transitions(train: Histories) -> None:
     statistics = Statistics.count(train, NUM_ROWS)
-    counted = memory("transitions")
-    prefix = Histories.from_rows([[4]])
-    own = recall(counted, prefix, statistics, own=whose(train.take([2]), 0))
-    assert logits(counted, own, 1)[0, 5] == 0
-    assert logits(counted, own, 1)[0, 6] > 0
-    assert logits(counted, recall(counted, prefix, statistics), 1)[0, 5] > 0
+    recalled = recall(memory("transitions"), Histories.from_rows([[4, 2]]), statistics)
+    np.testing.assert_allclose(amounts(recalled, "transitions")[0], [0, 0, 0, 1, 0, 0.7, 1.4, 0])
+    np.testing.assert_allclose(amounts(recalled, "transitions newest")[0], [0, 0, 0, 1, 0, 0, 0, 0])
+    np.testing.assert_allclose(amounts(recalled, "transitions backward")[0], [0, 2, 0, 0, 0, 0, 0, 0])
 
 
-def test_own_counts_taken_away_are_counts_over_the_other_users() -> None:
-    rng = np.random.default_rng(0)
-    train = Histories.from_rows([rng.integers(1, NUM_ROWS, 9) for _ in range(4)])
-    counted = memory("transitions", "popularity")
+def test_contexts_are_the_length_and_what_is_known_of_the_newest_item(train: Histories) -> None:
     statistics = Statistics.count(train, NUM_ROWS)
-    owners = np.array([2, 0, 2])
-    histories = train.spans(owners, np.zeros(3, np.int64), np.array([3, 9, 6]))
-    own = recall(counted, histories, statistics, own=whose(train, *owners))
-    mean = statistics.popularity[1:].mean()
-    for position, owner in enumerate(owners):
-        others = Statistics.count(train.take([user for user in range(4) if user != owner]), NUM_ROWS)
-        plain = recall(counted, histories.take([position]), others)
-        np.testing.assert_allclose(
-            amounts(own, "transitions", 3)[position], amounts(plain, "transitions", 1)[0], atol=1e-5
-        )
-        np.testing.assert_allclose(amounts(own, "popularity", 3)[position], others.popularity / mean, atol=1e-5)
+    recalled = recall(memory("transitions"), Histories.from_rows([[1, 4], [], [7]]), statistics)
+    mean = statistics.popularity[1:7].mean()
+    assert recalled.contexts.shape == (3, CONTEXTS)
+    np.testing.assert_allclose(recalled.contexts[0], np.log1p([2, 3 / mean, 3]), rtol=1e-6)
+    np.testing.assert_allclose(recalled.contexts[1:], np.log1p([[0, 0, 0], [1, 0, 0]]), rtol=1e-6)
 
 
 def test_a_hidden_item_is_counted_nowhere(train: Histories) -> None:
@@ -83,20 +69,22 @@ def test_a_hidden_item_is_counted_nowhere(train: Histories) -> None:
     hidden = np.zeros(NUM_ROWS, bool)
     hidden[2] = True
     recalled = recall(counted, Histories.from_rows([[1], [2]]), statistics, hidden=hidden)
-    followed, popular = amounts(recalled, "transitions", 2), amounts(recalled, "popularity", 2)
+    followed, popular = amounts(recalled, "transitions"), amounts(recalled, "popularity")
     assert followed[0, 2] == 0 and followed[0, 3] > 0
-    assert not followed[1].any()
+    assert not followed[1].any() and not recalled.contexts[1, 1:].any()
     assert popular[0, 2] == 0 and popular[0, 1] > 0
 
 
 def test_alone_it_ranks_like_counting_with_words() -> None:
+    """Before any learning, its network being 0; the newest item and the way back are left out."""
     rng = np.random.default_rng(1)
     train = Histories.from_rows([rng.integers(1, NUM_ROWS, 6) for _ in range(5)])
     words = sparse.csr_array(rng.random((NUM_ROWS, NUM_ROWS)).astype(np.float32))
     statistics = Statistics.count(train, NUM_ROWS)
     counted = memory("transitions", "words")
+    pairs = {"transitions": Pairs(statistics.transitions), "words": Pairs(words)}
     histories = train.last(4)
-    recalled = recall(counted, histories, statistics, words)
+    recalled = counted.recall(histories, statistics, pairs)
     weights = sparse.csr_array(
         [
             [sum(0.7**k for k, one in enumerate(history[::-1]) if one == row) for row in range(NUM_ROWS)]
@@ -105,25 +93,43 @@ def test_alone_it_ranks_like_counting_with_words() -> None:
     )
     plain = (weights @ statistics.transitions + weights @ words).toarray()
     known = np.flatnonzero(statistics.popularity)
-    found = logits(counted, recalled, 5)[:, known]
+    found = scores(counted, recalled)[:, known]
     np.testing.assert_array_equal(np.argsort(found), np.argsort(plain[:, known]))
 
 
 def test_without_counts_all_items_are_alike() -> None:
     counted = memory("transitions", "popularity", "words")
     recalled = recall(counted, Histories.from_rows([[1, 2], []]), Statistics.empty(NUM_ROWS))
-    assert len(np.unique(logits(counted, recalled, 2))) == 1
+    assert len(np.unique(scores(counted, recalled))) == 1
 
 
-def test_some_positions_and_rows_are_a_part_of_all(train: Histories) -> None:
-    statistics = Statistics.count(train, NUM_ROWS)
+def test_what_the_transformer_says_is_trusted_by_the_context_and_the_amounts(train: Histories) -> None:
     counted = memory("transitions", "popularity")
-    recalled = recall(counted, train, statistics, own=whose(train, *range(5)))
-    states = torch.randn(5, 4)
     with torch.no_grad():
-        whole = counted(states, recalled, torch.arange(5), torch.arange(NUM_ROWS))
-        part = counted(states[[3, 1]], recalled, torch.tensor([3, 1]), torch.tensor([6, 2, 4]))
-    assert torch.equal(part, whole[[3, 1]][:, [6, 2, 4]])
+        counted.doubts.uniform_(-1, 1)
+    recalled = recall(counted, train, Statistics.count(train, NUM_ROWS))
+    said = torch.randn(5, NUM_ROWS)
+    trust = scores(counted, recalled, said + 1) - scores(counted, recalled, said)
+    assert len(np.unique(trust.round(4))) > 5
+    rows = torch.arange(NUM_ROWS)
+    units = torch.relu(
+        counted.amounts(torch.log1p(counted.gather(recalled, rows)))
+        + counted.contexts(torch.from_numpy(recalled.contexts))[:, None]
+    )
+    np.testing.assert_allclose(trust, 0.5 + (units @ counted.doubts).detach().numpy(), atol=1e-4)
+
+
+def test_some_rows_are_a_part_of_all(train: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And it is all the same how many are read at once."""
+    counted = memory("transitions", "popularity")
+    recalled = recall(counted, train, Statistics.count(train, NUM_ROWS))
+    said = torch.randn(5, NUM_ROWS)
+    whole = scores(counted, recalled, said)
+    rows = torch.tensor([6, 2, 4])
+    with torch.no_grad():
+        np.testing.assert_allclose(counted(said[:, rows], recalled, rows).numpy(), whole[:, rows], atol=1e-6)
+    monkeypatch.setattr("hfrec.models.memory._CELLS_AT_ONCE", 10)
+    np.testing.assert_allclose(scores(counted, recalled, said), whole, atol=1e-6)
 
 
 def test_a_dense_matrix_recalls_what_a_sparse_one_does(monkeypatch: pytest.MonkeyPatch, train: Histories) -> None:
@@ -132,48 +138,34 @@ def test_a_dense_matrix_recalls_what_a_sparse_one_does(monkeypatch: pytest.Monke
     found = []
     for full in (0.0, 2.0):
         monkeypatch.setattr("hfrec.models.memory._FULL", full)
-        own = recall(counted, train, statistics, own=whose(train, 4, 3, 2, 1, 0))
-        found.append(amounts(own, "transitions", 5))
+        found.append(amounts(recall(counted, train, statistics), "transitions"))
     assert found[0].any()
     np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
 
-def test_gates_learn(train: Histories) -> None:
-    counted = memory("transitions", "popularity")
-    states = torch.randn(5, 4, requires_grad=True)
-    recalled = recall(counted, train, Statistics.count(train, NUM_ROWS))
-    counted(states, recalled, torch.arange(5), torch.arange(NUM_ROWS)).sum().backward()
-    for weight in (*counted.parameters(), states):
-        assert weight.grad is not None and bool((weight.grad != 0).any())
-
-
 def test_factors_recall_what_the_users_of_a_history_choose_else() -> None:
     """Items 1 to 3 go together, and 4 to 6: never one right after the other, so that transitions know nothing."""
-    factors = np.zeros((1, NUM_ROWS, 2), np.float32)
-    factors[0, 1:4, 0] = factors[0, 4:7, 1] = 0.5
+    factors = np.zeros((NUM_ROWS, 2), np.float32)
+    factors[1:4, 0] = factors[4:7, 1] = 0.5
     counted = memory("factors")
     known = Statistics(np.ones(NUM_ROWS, np.float32), Statistics.empty(NUM_ROWS).transitions)
     recalled = recall(counted, Histories.from_rows([[1, 2], [5]]), known, factors=ItemFactors(factors, factors * 0))
-    np.testing.assert_allclose(amounts(recalled, "factors", 2)[:, [3, 6]], [[0.5, 0], [0, 0.25]])
-
-
-def test_in_training_a_history_reads_the_factors_of_its_own_fold() -> None:
-    factors = np.zeros((FOLDS, NUM_ROWS, 1), np.float32)
-    factors[:, 1:, 0] = np.sqrt(np.arange(1, FOLDS + 1))[:, None]
-    counted = memory("factors")
-    train = Histories.from_rows([[1]] * 7)
-    known = Statistics.count(train, NUM_ROWS)
-    own = whose(train, 6, 0, 3)
-    recalled = recall(counted, train.take(own.owners), known, factors=ItemFactors(factors, factors), own=own)
-    np.testing.assert_allclose(amounts(recalled, "factors", 3)[:, 2], [2, 1, 4], rtol=1e-6)
+    np.testing.assert_allclose(amounts(recalled, "factors")[:, [3, 6]], [[0.5, 0], [0, 0.25]])
 
 
 def test_of_a_hidden_item_only_what_its_content_lets_expect_is_read() -> None:
-    counted, expected = np.ones((1, NUM_ROWS, 1), np.float32), np.full((1, NUM_ROWS, 1), 3, np.float32)
+    counted, expected = np.ones((NUM_ROWS, 1), np.float32), np.full((NUM_ROWS, 1), 3, np.float32)
     hidden = np.arange(NUM_ROWS) == 2
     known = Statistics(np.ones(NUM_ROWS, np.float32), Statistics.empty(NUM_ROWS).transitions)
-    one = memory("factors")
-    recalled = recall(
-        one, Histories.from_rows([[1], [2]]), known, factors=ItemFactors(counted, expected), hidden=hidden
-    )
-    np.testing.assert_array_equal(amounts(recalled, "factors", 2)[:, [1, 2]], [[1, 3], [3, 9]])
+    histories = Histories.from_rows([[1], [2]])
+    recalled = recall(memory("factors"), histories, known, factors=ItemFactors(counted, expected), hidden=hidden)
+    np.testing.assert_array_equal(amounts(recalled, "factors")[:, [1, 2]], [[1, 3], [3, 9]])
+
+
+def test_what_was_learned_is_forgotten() -> None:
+    counted = memory("transitions")
+    with torch.no_grad():
+        for weight in counted.parameters():
+            weight.add_(1)
+    counted.forget()
+    assert counted.trust.bias.tolist() == [0.5] and counted.gate.tolist() == 0 and not counted.values.any()

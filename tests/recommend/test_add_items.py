@@ -77,7 +77,7 @@ def picture_reader(splits: Splits, shop_items: ItemTable, tmp_path_factory: pyte
     reads: there a twin by picture alone has the median place 26 where it is called for, and 39 where it is not.
     """
     torch.manual_seed(1)
-    parts = (shop_items.vectors, shop_items.present, shop_items.center, shop_items.scale, shop_items.fingerprint)
+    parts = (shop_items.vectors, shop_items.present, shop_items.center, shop_items.whitening, shop_items.fingerprint)
     items = ItemTable(shop_items.catalog, *({"image": part["image"]} for part in parts))
     config = RecConfig.for_items(items, hidden_size=32, max_history=20, item_id_dropout=0.8, logit_scale=12.0)
     model = RecModel(config)

@@ -46,7 +46,8 @@ def train(folder: Path, batch: int, accumulation: int = 1) -> None:
     items = ItemTable.of_ids(catalog)
     set_seed(0)
     sizes = {"hidden_size": 16, "max_history": 30, "num_layers": 1}
-    model = hfrec.RecModel(hfrec.RecConfig.for_items(items, **sizes, dropout=0.0, item_id_dropout=0.0))
+    nothing_but_ids = {"word_size": 0, "memories": [], "item_id_dropout": 0.0}
+    model = hfrec.RecModel(hfrec.RecConfig.for_items(items, **sizes, **nothing_but_ids, dropout=0.0))
     arguments = hfrec.RecTrainingArguments(
         str(folder),
         max_steps=STEPS,

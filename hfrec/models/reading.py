@@ -1,0 +1,145 @@
+"""How a memory learns what to trust: from events that neither the Transformer nor a count has seen.
+
+For each such event a softmax tells it from other items. The Transformer and the counts are data here: what they say of
+the items that matter is looked up once, in `Evidence`, and the memory's few hundred weights are fitted to that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hfrec.data.histories import Histories, Targets
+from hfrec.models.memory import Memory
+
+if TYPE_CHECKING:
+    from hfrec.models.modeling import RecModel
+
+MOST_QUESTIONS = 16_384
+_LIKELY, _CANDIDATES = 250, 600
+"""Likeliest items by the counts, and as many by the Transformer, that stand against a label, and items in all."""
+_QUESTIONS_AT_ONCE, _BATCH = 128, 256
+_EPOCHS, _LEAST_STEPS, _RATE, _DECAY = 12, 150, 5e-3, 1e-3
+_IMPOSSIBLE = -1e4
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is said of the label, in the first place, and of C - 1 other items after each of Q histories.
+
+    Attributes:
+        logits: the Transformer's `(Q, C)`.
+        amounts: what was counted `(Q, C, S)`, see `Memory.gather`; half precision.
+        contexts: of the histories `(Q, CONTEXTS)`.
+        corrections: what is added to the scores `(Q, C)`: an item that was drawn stands for many that were not.
+    """
+
+    logits: Tensor
+    amounts: Tensor
+    contexts: Tensor
+    corrections: Tensor
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def loss(self, memory: Memory, chosen: Tensor) -> Tensor:
+        """Mean cross-entropy of the labels of the `chosen` `(n,)` questions."""
+        scores = memory.read(self.logits[chosen], self.amounts[chosen].float(), self.contexts[chosen])
+        labels = torch.zeros(len(chosen), dtype=torch.long, device=scores.device)
+        return functional.cross_entropy(scores + self.corrections[chosen], labels)
+
+
+def learn_to_read(model: RecModel, targets: Targets, seed: int = 0) -> int:
+    """Fit the memory of `model` to `targets`, of which neither its weights nor its counts know anything.
+
+    Args:
+        model: trained, with counts, on what came before the targets.
+        targets: at most `MOST_QUESTIONS` of them are drawn under `seed`.
+
+    Returns:
+        How many were learned from; with none, for lack of known items among them, the memory stays as it is.
+    """
+    memory = model.memory
+    assert memory is not None and model.statistics is not None
+    indices = np.flatnonzero(model.statistics.popularity[targets.rows] > 0)
+    random = np.random.default_rng(seed)
+    if len(indices) > MOST_QUESTIONS:
+        indices = np.sort(random.choice(indices, MOST_QUESTIONS, replace=False))
+    if not len(indices) or not len(evidence := collect(model, targets, indices, seed)):
+        return 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        memory.forget()
+    memory.requires_grad_(True)
+    optimizer = torch.optim.AdamW(memory.parameters(), _RATE, weight_decay=_DECAY)
+    batches = -(-len(evidence) // _BATCH)
+    epochs = max(_EPOCHS, -(-_LEAST_STEPS // batches))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=epochs * batches)
+    for _ in range(epochs):
+        for some in np.array_split(random.permutation(len(evidence)), batches):
+            optimizer.zero_grad()
+            evidence.loss(memory, torch.from_numpy(some).to(model.device)).backward()
+            optimizer.step()
+            schedule.step()
+    memory.requires_grad_(False)
+    model.config.memory_learned = True
+    return len(evidence)
+
+
+@torch.no_grad()
+def collect(model: RecModel, targets: Targets, indices: np.ndarray, seed: int = 0) -> Evidence:
+    """The evidence on the `targets` at `indices`; one whose user had chosen the item before is no question.
+
+    A share of the items, drawn anew for some questions at a time, is shown as new ones are: no id, no count.
+    """
+    known = torch.from_numpy(model.known_rows).to(model.device)
+    generator = torch.Generator().manual_seed(seed)
+    was_training = model.training
+    model.eval()
+    parts = [
+        _part(model, targets.histories(some), targets.rows[some], known, generator)
+        for some in np.array_split(indices, -(-len(indices) // _QUESTIONS_AT_ONCE) or 1)
+    ]
+    model.train(was_training)
+    return Evidence(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
+
+
+def _part(
+    model: RecModel, histories: Histories, labels: np.ndarray, known: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Logits, amounts, contexts and corrections of some questions, see `Evidence`; `known` `(M,)` rows compete."""
+    memory = model.memory
+    assert memory is not None
+    hidden = model.hide_items(generator)
+    recalled = model.recall(histories, None if hidden is None else hidden.cpu().numpy())
+    logits = model.logits(histories, known, hidden)
+    amounts = memory.gather(recalled, known)
+    contexts = torch.from_numpy(recalled.contexts).to(known.device)
+    place = torch.searchsorted(known, torch.from_numpy(labels).to(known.device))
+    seen = torch.zeros(logits.shape, dtype=torch.bool)
+    owners, places = histories.owners, np.searchsorted(known.cpu().numpy(), histories.rows).clip(max=len(known) - 1)
+    there = known.cpu().numpy()[places] == histories.rows
+    seen[owners[there], places[there]] = True
+    seen = seen.to(known.device)
+    asked = ~seen.gather(1, place[:, None])[:, 0]
+
+    num_likely, num_candidates = min(_LIKELY, len(known)), min(_CANDIDATES, len(known))
+    chance = torch.rand(logits.shape, generator=generator).to(known.device)
+    likely = torch.zeros_like(seen)
+    for likelihood in (amounts.sum(-1), logits):
+        best = likelihood.masked_fill(seen, -torch.inf).topk(num_likely).indices
+        likely.scatter_(1, best, True)
+    likely &= ~seen
+    order = torch.where(likely, chance + 1, chance).masked_fill(seen, -1).scatter(1, place[:, None], 3.0)
+    rank, candidates = order.topk(num_candidates)
+    others = (~seen & ~likely).sum(1, keepdim=True)
+    drawn = ((rank >= 0) & (rank < 1)).sum(1, keepdim=True).clamp(min=1)
+    corrections = torch.where(rank < 1, (others / drawn).clamp(min=1).log(), torch.zeros_like(rank))
+    corrections = corrections.masked_fill(rank < 0, _IMPOSSIBLE)
+    gathered = amounts.gather(1, candidates[..., None].expand(-1, -1, amounts.shape[-1])).half()
+    return logits.gather(1, candidates)[asked], gathered[asked], contexts[asked], corrections[asked]

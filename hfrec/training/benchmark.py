@@ -1,0 +1,251 @@
+"""A benchmark: variants of one run, each under several seeds, beside every baseline, on one test part."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from hfrec.evaluation.accuracy import metric_values
+from hfrec.evaluation.bootstrap import paired_interval
+from hfrec.evaluation.evaluator import evaluate
+from hfrec.evaluation.slices import part_slices
+from hfrec.models import RecConfig, RecModel
+from hfrec.training.arguments import RecTrainingArguments
+from hfrec.training.baselines import choices_of, fit_baselines
+from hfrec.training.checkpoints import resume_point
+from hfrec.training.cost import Cost
+from hfrec.training.run import (
+    DataConfig,
+    build_parser,
+    choices,
+    discard_checkpoints,
+    encode_items,
+    environment,
+    load_data,
+    make_encoder,
+)
+from hfrec.training.trainer import RecTrainer
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+RESULTS_FILE, RANKS_FILE, CELL_FILE, BASELINES = "benchmark.json", "ranks.safetensors", "cell.json", "baselines"
+METRICS = ("hr@10", "ndcg@10")
+_SECTIONS = ("data", "model", "training")
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """The `benchmark` section.
+
+    Attributes:
+        seeds: each variant is trained once under each.
+        reference: the variant that the others are held against.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    reference: str | None = None
+
+
+def build_benchmark_parser() -> ArgumentParser:
+    """A run's parser, with `benchmark`, and `variants`: by name, what each sets in the run, by dotted fields."""
+    parser = build_parser()
+    parser.prog, parser.description = "benchmark.py", "Variants of a run under several seeds, beside every baseline."
+    parser.add_class_arguments(BenchmarkConfig, "benchmark")
+    parser.add_argument("--variants", type=dict[str, dict[str, Any]], required=True)
+    return parser
+
+
+def run_benchmark(config: Any) -> dict[str, Any]:
+    """Train, judge and compare; returns what `<output_dir>/benchmark.json` holds.
+
+    A variant under a seed that is complete is not trained again, and one that was cut goes on: the same command goes on
+    with a benchmark.
+
+    Args:
+        config: what `build_benchmark_parser().parse_args()` gives.
+
+    Raises:
+        ValueError: a variant sets a field that a run does not have, or the reference is no variant.
+    """
+    benchmark = BenchmarkConfig(**config.benchmark.as_dict())
+    run = {name: config[name].as_dict() for name in _SECTIONS}
+    cells = {name: _varied(run, name, fields) for name, fields in config.variants.items()}
+    if benchmark.reference is not None and benchmark.reference not in cells:
+        raise ValueError(f"`benchmark.reference` must be one of {list(cells)}, got {benchmark.reference!r}.")
+    folder = Path(run["training"]["output_dir"])
+    # Spawned, one task each: what a process held at most is what its run needed.
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
+        processes.submit(judge_baselines, run, folder / BASELINES).result()
+        for seed in benchmark.seeds:
+            for name, sections in cells.items():
+                processes.submit(train_cell, sections, seed, folder / _slug(name) / f"seed_{seed}").result()
+                results = collect(folder, {one: config.variants[one] for one in cells}, benchmark)
+                (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
+    return results
+
+
+def judge_baselines(sections: dict[str, dict[str, Any]], folder: Path) -> None:
+    """Every baseline on the test part: ranks, users and slices of the targets into `folder`."""
+    if (folder / CELL_FILE).exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    data, arguments = _read(sections, folder, 0)
+    catalog, splits = load_data(data)
+    items = encode_items(catalog, make_encoder(data), arguments)
+    train = splits.train_histories(catalog)
+    targets = splits.targets("test", catalog, data.candidates)
+    fitted = fit_baselines(train, items, splits.targets("validation", catalog, data.candidates))
+    slices = part_slices(splits, "test", targets, train, catalog)
+    judged = {name: evaluate(one, targets, slices=slices) for name, one in fitted.items()}
+    ranks = {f"ranks/{name}": one.ranks for name, one in judged.items()}
+    save_file(
+        ranks | {"users": targets.users} | {f"slices/{name}": chosen for name, chosen in slices.items()},
+        folder / RANKS_FILE,
+    )
+    about = {
+        "dataset": data.name,
+        "split": splits.protocol,
+        "candidates": len(targets.candidates),
+        "chosen": choices_of(fitted),
+    }
+    _complete(folder, about)
+
+
+def train_cell(sections: dict[str, dict[str, Any]], seed: int, folder: Path) -> None:
+    """One variant under one seed: the recommender, its ranks of the test targets and what it cost, into `folder`."""
+    if (folder / CELL_FILE).exists():
+        return
+    from transformers import set_seed
+
+    folder.mkdir(parents=True, exist_ok=True)
+    data, arguments = _read(sections, folder, seed)
+    checkpoint = resume_point(str(folder), True)
+    set_seed(seed)
+    catalog, splits = load_data(data)
+    encoder, cost = make_encoder(data), Cost()
+    items = encode_items(catalog, encoder, arguments)
+    model = RecModel(RecConfig.for_items(items, **sections["model"]))
+    model.item_encoder = encoder
+    trainer = RecTrainer(model, arguments, splits=splits, items=items)
+    with cost.of("train"):
+        trainer.train(None if checkpoint is None else str(checkpoint))
+        if arguments.new_item_cost is not None:
+            trainer.choose_new_item_boost(arguments.new_item_cost)
+    trainer.save_model(str(folder))
+    validation = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
+    with cost.of("evaluate"):
+        judged = evaluate(trainer.model, splits.targets("test", catalog, data.candidates))
+    save_file({"ranks": judged.ranks}, folder / RANKS_FILE)
+    discard_checkpoints(arguments)
+    facts = {"parameters": sum(weight.numel() for weight in model.parameters()), "epochs": trainer.state.epoch}
+    chosen = choices(trainer) | {"validation": {metric: validation[metric] for metric in METRICS}}
+    _complete(folder, {"chosen": chosen, **facts, **cost.facts()})
+
+
+def collect(folder: Path, variants: dict[str, dict[str, Any]], benchmark: BenchmarkConfig) -> dict[str, Any]:
+    """What the cells that are there say together: a mean and a spread over seeds, and differences with intervals.
+
+    A user's value is the mean over the seeds, hence an interval is of the mean model over users.
+    """
+    there = load_file(folder / BASELINES / RANKS_FILE)
+    users = there["users"]
+    slices = {name.removeprefix("slices/"): one for name, one in there.items() if name.startswith("slices/")}
+    values = {
+        name.removeprefix("ranks/"): {metric: metric_values(ranks, metric)[None] for metric in METRICS}
+        for name, ranks in there.items()
+        if name.startswith("ranks/")
+    }
+    baselines, cells = list(values), {}
+    for name in variants:
+        done = [path for path in sorted((folder / _slug(name)).glob("seed_*")) if (path / CELL_FILE).exists()]
+        if done:
+            ranks = [load_file(path / RANKS_FILE)["ranks"] for path in done]
+            values[name] = {metric: np.stack([metric_values(one, metric) for one in ranks]) for metric in METRICS}
+            cells[name] = {path.name: json.loads((path / CELL_FILE).read_text("utf-8")) for path in done}
+    strongest = max(baselines, key=lambda name: values[name]["ndcg@10"].mean())
+    held_against = [strongest, *([benchmark.reference] if benchmark.reference in cells else [])]
+
+    def figures(name: str, chosen: np.ndarray) -> dict[str, dict[str, float]]:
+        by_seed = {metric: one[:, chosen].mean(1) for metric, one in values[name].items()}
+        return {metric: {"mean": float(one.mean()), "spread": float(one.std())} for metric, one in by_seed.items()}
+
+    def difference(name: str, other: str, chosen: np.ndarray) -> dict[str, float]:
+        ours, theirs = (values[one]["ndcg@10"].mean(0)[chosen] for one in (name, other))
+        found = paired_interval(ours, theirs, users[chosen])
+        return {key: getattr(found, key) for key in ("difference", "low", "high")}
+
+    about = json.loads((folder / BASELINES / CELL_FILE).read_text("utf-8"))
+    return {
+        **about,
+        "users": {slice: len(np.unique(users[chosen])) for slice, chosen in slices.items()},
+        "figures": {name: {slice: figures(name, chosen) for slice, chosen in slices.items()} for name in values},
+        "strongest": strongest,
+        "differences": {
+            name: {
+                other: {slice: difference(name, other, chosen) for slice, chosen in slices.items()}
+                for other in held_against
+                if other != name
+            }
+            for name in cells
+        },
+        "variants": {name: {"sets": variants[name], "seeds": cells[name]} for name in cells},
+        "environment": environment(),
+    }
+
+
+def benchmark_table(results: dict[str, Any]) -> str:
+    """The figures as Markdown: mean ± spread over seeds, and below them the differences."""
+    slices = list(results["users"])
+    heads = [f"{slice} ({results['users'][slice]:,} users)" for slice in slices]
+    lines = [f"| HR@10 / NDCG@10 | {' | '.join(heads)} |", f"|---|{'---:|' * len(slices)}"]
+    for name, by_slice in results["figures"].items():
+        cells = []
+        for slice in slices:
+            hr, ndcg = (by_slice[slice][metric] for metric in METRICS)
+            spread = f" ± {ndcg['spread']:.4f}" if name in results["variants"] else ""
+            cells.append(f"{hr['mean']:.4f} / {ndcg['mean']:.4f}{spread}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines.append("")
+    for name, others in results["differences"].items():
+        for other, by_slice in others.items():
+            said = [
+                f"{slice} {one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
+                for slice, one in by_slice.items()
+            ]
+            lines.append(f"* {name} - {other}, NDCG@10: {', '.join(said)}")
+    return "\n".join(lines)
+
+
+def _varied(run: dict[str, dict[str, Any]], name: str, fields: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    varied = {section: dict(values) for section, values in run.items()}
+    for field, value in fields.items():
+        section, _, key = field.partition(".")
+        if key not in varied.get(section, {}):
+            raise ValueError(f"The variant {name!r} sets `{field}`, which a run does not have.")
+        varied[section][key] = value
+    return varied
+
+
+def _read(sections: dict[str, dict[str, Any]], folder: Path, seed: int) -> tuple[DataConfig, RecTrainingArguments]:
+    training = sections["training"] | {"output_dir": str(folder), "seed": seed}
+    return DataConfig(**sections["data"]), RecTrainingArguments(**training)
+
+
+def _complete(folder: Path, content: dict[str, Any]) -> None:
+    """Written last: what has it is whole."""
+    path = folder / CELL_FILE
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    beside.replace(path)
+
+
+def _slug(name: str) -> str:
+    return "".join(sign if sign.isalnum() else "_" for sign in name)

@@ -1,0 +1,68 @@
+"""After the Transformer has learned: what to trust of it, and of what was counted.
+
+A second Transformer is trained as the first one was, but without the newest events of each user, and so are the counts;
+what those events say of both is what the memory learns from. Of the second one nothing else is kept. What it cost the
+first one to know all events is time alone, and what the memory learns of one of them holds for the other.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import set_seed
+
+from hfrec.data.schema import DataError
+from hfrec.models.modeling import RecModel
+from hfrec.models.reading import learn_to_read
+from hfrec.training.arguments import RecTrainingArguments
+from hfrec.training.checkpoints import WEIGHING_FOLDER, newest_checkpoint
+from hfrec.training.resuming import StopAfter, chosen_epochs
+
+if TYPE_CHECKING:
+    from hfrec.training.trainer import RecTrainer
+
+logger = logging.getLogger(__name__)
+
+
+def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
+    """Teach the memory of the model of `trainer`, which has been trained, what to trust.
+
+    Args:
+        fresh: that model as it was before its training; it is trained.
+        go_on: from the newest complete checkpoint of this, if there is one.
+    """
+    try:
+        splits = trainer.splits.without_newest()
+    except DataError as error:
+        logger.warning("What was counted is not used, the memory has nothing to learn from. %s", error)
+        return
+    arguments: RecTrainingArguments = replace(
+        trainer.args,
+        output_dir=str(Path(trainer.args.output_dir) / WEIGHING_FOLDER),
+        eval_strategy="no",
+        load_best_model_at_end=False,
+        push_to_hub=False,
+        report_to="none",
+    )
+    set_seed(arguments.seed)
+    second: Any = type(trainer)(
+        fresh,
+        arguments,
+        splits=splits,
+        items=trainer.items,
+        loss=trainer.loss,
+        callbacks=[StopAfter(chosen_epochs(trainer))],
+        weighs=False,
+    )
+    checkpoint = newest_checkpoint(arguments.output_dir) if go_on else None
+    second.train(None if checkpoint is None else str(checkpoint))
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    number = learn_to_read(second.accelerator.unwrap_model(second.model), second.eval_dataset, arguments.seed)
+    if not number:
+        logger.warning("What was counted is not used: no user's newest event is of an item that others chose.")
+        return
+    model.take_memory(fresh)
+    logger.info("The memory has learned from %d events", number)

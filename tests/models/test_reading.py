@@ -1,0 +1,108 @@
+"""What a memory learns from: evidence that is what the model says, and a fit that finds out what to trust."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import hfrec
+from hfrec.data.histories import Targets
+from hfrec.data.splits import Splits
+from hfrec.data.statistics import Statistics
+from hfrec.items.table import ItemTable
+from hfrec.models import reading
+from hfrec.models.reading import collect, learn_to_read
+
+
+@pytest.fixture
+def newest(splits: Splits, shop_items: ItemTable) -> Targets:
+    return splits.without_newest().targets("validation", shop_items.catalog)
+
+
+@pytest.fixture
+def model(splits: Splits, shop_items: ItemTable) -> hfrec.RecModel:
+    """Its Transformer knows nothing, and its counts nothing of the newest events."""
+    torch.manual_seed(0)
+    config = hfrec.RecConfig.for_items(
+        shop_items,
+        hidden_size=16,
+        max_history=20,
+        item_id_dropout=0.0,
+        word_size=0,
+        memories=["transitions", "popularity"],
+    )
+    train = splits.without_newest().train_histories(shop_items.catalog)
+    return hfrec.RecModel(config).attach(shop_items, Statistics.count(train, shop_items.catalog.num_rows))
+
+
+def test_evidence_is_what_the_transformer_and_the_counts_say(model: hfrec.RecModel, newest: Targets) -> None:
+    known = model.statistics.popularity[newest.rows] > 0
+    indices = np.flatnonzero(known)[:20]
+    evidence = collect(model, newest, indices)
+    histories, labels = newest.histories(indices), newest.rows[indices]
+    asked = [place for place in range(20) if labels[place] not in histories[place]]
+    assert len(evidence) == len(asked) > 10
+    scores = model.score(histories)
+    recalled = model.recall(histories)
+    amounts = model.memory.gather(recalled, torch.from_numpy(labels))
+    for question, place in enumerate(asked):
+        assert float(evidence.logits[question, 0]) == pytest.approx(float(scores[place, labels[place] - 1]), abs=1e-4)
+        torch.testing.assert_close(evidence.amounts[question, 0].float(), amounts[place, place], rtol=1e-3, atol=1e-3)
+        others = np.setdiff1d(model.known_rows, [*histories[place], labels[place]])
+        found = evidence.logits[question, 1 : 1 + len(others)].sort().values
+        torch.testing.assert_close(found, scores[place, others - 1].sort().values, rtol=1e-4, atol=1e-4)
+        assert bool((evidence.corrections[question, 1 + len(others) :] < -1e3).all()), "seen items do not compete"
+    np.testing.assert_allclose(evidence.contexts.numpy(), recalled.contexts[asked])
+
+
+def test_items_that_are_drawn_stand_for_all(
+    model: hfrec.RecModel, newest: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sum over a softmax's items is, in the mean, that over all of them."""
+    indices = np.flatnonzero(model.statistics.popularity[newest.rows] > 0)
+    whole = collect(model, newest, indices)
+    monkeypatch.setattr(reading, "_LIKELY", 10)
+    monkeypatch.setattr(reading, "_CANDIDATES", 50)
+    some = [collect(model, newest, indices, seed) for seed in range(5)]
+    assert some[0].logits.shape[1] == 50 and bool((some[0].logits[:, 0] == whole.logits[:, 0]).all())
+    totals = torch.stack([(one.logits.exp() * one.corrections.exp()).sum(1) for one in some]).mean()
+    assert float(totals / (whole.logits.exp() * whole.corrections.exp()).sum(1).mean()) == pytest.approx(1, abs=0.02)
+
+
+def test_a_transformer_that_knows_nothing_is_trusted_less(model: hfrec.RecModel, newest: Targets) -> None:
+    evidence = collect(model, newest, np.flatnonzero(model.statistics.popularity[newest.rows] > 0))
+    every = torch.arange(len(evidence))
+    with torch.no_grad():
+        before = float(evidence.loss(model.memory, every))
+    assert learn_to_read(model, newest) == len(evidence) and model.config.memory_learned
+    with torch.no_grad():
+        after = float(evidence.loss(model.memory, every))
+    plain = float(torch.nn.functional.cross_entropy(evidence.corrections, torch.zeros(len(every), dtype=torch.long)))
+    assert after < before - 0.05 and after < plain - 0.1
+    assert not any(weight.requires_grad for weight in model.memory.parameters())
+
+
+def test_what_is_learned_is_a_function_of_the_seed(model: hfrec.RecModel, newest: Targets) -> None:
+    found = []
+    for seed in (0, 0, 1):
+        torch.rand(7)
+        learn_to_read(model, newest, seed)
+        found.append(torch.cat([weight.flatten() for weight in model.memory.parameters()]).clone())
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+def test_a_hidden_item_is_shown_as_a_new_one(model: hfrec.RecModel, newest: Targets) -> None:
+    model.config.item_id_dropout = 0.5
+    indices = np.flatnonzero(model.statistics.popularity[newest.rows] > 0)
+    evidence = collect(model, newest, indices)
+    new = model.memory.sources.index("new")
+    is_new = evidence.amounts[..., new] > 0
+    assert 0.3 < float(is_new[:, 0].float().mean()) < 0.7
+    counted = [model.memory.sources.index(name) for name in ("transitions", "popularity")]
+    assert not evidence.amounts[..., counted][is_new].any() and evidence.amounts[..., counted][~is_new].any()
+
+
+def test_with_no_known_item_nothing_is_learned(model: hfrec.RecModel, newest: Targets) -> None:
+    nobody = Targets(newest.sequences, newest.users[:0], newest.positions[:0], newest.candidates)
+    assert learn_to_read(model, nobody) == 0 and not model.config.memory_learned

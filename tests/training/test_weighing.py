@@ -1,0 +1,119 @@
+"""What to trust is learned from events that nobody has seen; and a log in which there is nothing to learn shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import hfrec
+from hfrec.data.splits import Splits
+from hfrec.items.table import ItemTable
+from hfrec.training import weighing
+from hfrec.training.checkpoints import WEIGHING_FOLDER, checkpoints
+
+
+def trainer_of(splits: Splits, items: ItemTable, folder: Path, **settings: Any) -> hfrec.RecTrainer:
+    torch.manual_seed(0)
+    config = hfrec.RecConfig.for_items(items, hidden_size=16, max_history=20, num_layers=1, **settings)
+    arguments = hfrec.RecTrainingArguments(
+        str(folder), num_train_epochs=4, per_device_train_batch_size=32, learning_rate=3e-3, disable_tqdm=True
+    )
+    return hfrec.RecTrainer(hfrec.RecModel(config), arguments, splits=splits, items=items)
+
+
+def test_the_second_transformer_and_its_counts_know_nothing_of_what_is_asked(
+    splits: Splits, shop_items: ItemTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def learn(model: hfrec.RecModel, targets: Any, seed: int) -> int:
+        seen.update(model=model, targets=targets)
+        model.config.memory_learned = True
+        return len(targets)
+
+    monkeypatch.setattr(weighing, "learn_to_read", learn)
+    trainer = trainer_of(splits, shop_items, tmp_path)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.train()
+    model, targets = seen["model"], seen["targets"]
+    newest = splits.without_newest()
+    assert model is not trainer.model and trainer.model.config.memory_learned
+    assert len(targets) == len(newest.part("validation"))
+    assert model.statistics.popularity.sum() == len(newest.part("train"))
+    assert trainer.model.statistics.popularity.sum() == len(splits.part("train"))
+    learned, first = model.state_dict(), trainer.model.state_dict()
+    assert not any(torch.equal(learned[name], before[name]) for name in before if name.startswith("backbone.h.0.attn"))
+    assert not torch.equal(learned["start"], first["start"])
+
+
+def test_weighing_that_was_cut_off_goes_on(splits: Splits, shop_items: ItemTable, tmp_path: Path) -> None:
+    trainer = trainer_of(splits, shop_items, tmp_path)
+    trainer.train()
+    whole = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    written = checkpoints(tmp_path / WEIGHING_FOLDER)
+    assert written, "the second training can be gone on with"
+    again = trainer_of(splits, shop_items, tmp_path)
+    again.train(resume_from_checkpoint=True)
+    for name, value in again.model.state_dict().items():
+        assert torch.equal(value, whole[name]), name
+
+
+def test_until_it_is_weighed_scores_are_the_transformers(splits: Splits, shop_items: ItemTable, tmp_path: Path) -> None:
+    trainer = trainer_of(splits, shop_items, tmp_path)
+    histories = trainer.train_histories.take([0, 1])
+    rows = torch.arange(1, shop_items.catalog.num_rows)
+    torch.testing.assert_close(trainer.model.score(histories), trainer.model.eval().logits(histories, rows))
+    trainer.train()
+    model = trainer.model.eval()
+    assert not torch.allclose(model.score(histories), model.logits(histories, rows))
+    trainer.save_model(str(tmp_path / "saved"))
+    again = hfrec.RecModel.from_pretrained(tmp_path / "saved")
+    assert again.config.memory_learned and torch.equal(again.score(histories), model.score(histories))
+
+
+def test_a_log_without_order_or_taste_teaches_no_more_than_popularity(
+    splits: Splits, shop_items: ItemTable, tmp_path: Path
+) -> None:
+    """Users and items paired at random: whatever is found there is a leak, or chance."""
+    order = np.random.default_rng(0).permutation(len(splits.events))
+    paired = splits.events.with_columns(pl.Series("item_id", splits.events["item_id"].to_numpy()[order]))
+    shuffled = Splits(paired, splits.protocol, splits.report)
+    trainer = trainer_of(shuffled, shop_items, tmp_path)
+    trainer.train()
+    targets = shuffled.targets("test", shop_items.catalog)
+    judged = hfrec.evaluate(trainer.model, targets)
+    popular = hfrec.evaluate(hfrec.Popularity.fit(trainer.train_histories, shop_items), targets)
+    found = judged.compare(popular)
+    assert found.low < 0 and found.difference < 0.01, found
+
+    real = trainer_of(splits, shop_items, tmp_path / "real")
+    real.train()
+    targets = splits.targets("test", shop_items.catalog)
+    popular = hfrec.evaluate(hfrec.Popularity.fit(real.train_histories, shop_items), targets)
+    assert hfrec.evaluate(real.model, targets).compare(popular).difference > 0.02, "what there is, is found"
+
+
+def test_without_a_second_event_of_anyone_the_transformer_stays_alone(
+    shop_items: ItemTable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = shop_items.catalog.item_ids
+    log = pl.DataFrame(
+        [
+            (f"u{user}", ids[(user * 7 + step) % 120], float(step * 1000 + user))
+            for step in (0, 1, 2)
+            for user in range(40)
+        ],
+        schema=["user_id", "item_id", "timestamp"],
+        orient="row",
+    )
+    splits = hfrec.split_leave_last(hfrec.load_interactions(log, catalog=shop_items.catalog))
+    trainer = trainer_of(splits, shop_items, tmp_path)
+    with caplog.at_level("WARNING"):
+        trainer.train()
+    assert not trainer.model.config.memory_learned and "the memory has nothing to learn from" in caplog.text
+    assert np.isfinite(trainer.model.score(trainer.train_histories.take([0])).numpy()).all()
