@@ -146,14 +146,19 @@ def alike(folder: Path) -> None:
     empty = {"transitions.indptr": np.zeros(num + 2, np.int64), "transitions.indices": np.zeros(0, np.int32)}
     nothing = {"transitions.data": np.zeros(0, np.float32)}
     save_file({"popularity": counts, **empty, **nothing}, folder / COUNTS)
-    ones = {"data": np.ones(num, np.float32), "indices": np.zeros(num, np.int32), "idf": np.ones(1, np.float32)}
+    ones = {
+        "data": np.ones(num, np.float32),
+        "indices": np.zeros(num, np.int32),
+        "idf": np.ones(1, np.float32),
+        "axes": np.ones((1, 2), np.float32),
+    }
     save_file(
         {**ones, "indptr": np.r_[0, np.arange(num + 1)].astype(np.int64)}, folder / "catalog/text_index.safetensors"
     )
     (folder / WORDS).write_text('{"words": ["same"], "pattern": "[a-z]+"}')
     frame = pl.DataFrame({"item_id": [str(number) for number in range(num)], "title": ["same"] * num})
     frame.write_parquet(folder / ITEMS, metadata={"hfrec.text_columns": '["title"]'})
-    content = {"modalities": [], "encoders": {}, "centering": {}, "items": "none"}
+    content = {"modalities": [], "encoders": {}, "whitening": {}, "items": "none"}
     (folder / "catalog/fingerprint.json").write_text(json.dumps(content))
 
 

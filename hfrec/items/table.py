@@ -20,13 +20,11 @@ from torch import Tensor
 from hfrec.data.catalog import Catalog
 from hfrec.data.files import read_json
 from hfrec.data.schema import DataError
+from hfrec.items.whitening import center_and_whitening, whitened
 
 FINGERPRINT_FILE = "fingerprint.json"
 logger = logging.getLogger(__name__)
 
-_CHUNK_ROWS = 65_536
-_SOFTNESS = 0.1
-"""Neighbours by whitened vectors are about as good for .03 to .3 (validation of Amazon Beauty and Sports)."""
 _DTYPES = {"F16": torch.float16, "F32": torch.float32}
 
 
@@ -89,7 +87,7 @@ class ItemTable:
             raise DataError(
                 f"`vectors` and `present` must have equal modalities, got {list(vectors)}, {list(present)}."
             )
-        whitened, masks, center, whitening = {}, {}, {}, {}
+        found, masks, center, whitening = {}, {}, {}, {}
         ids = ["padding", *catalog.item_ids]
         for modality in vectors:
             values, mask = _checked(modality, vectors[modality], present[modality], ids)
@@ -97,10 +95,10 @@ class ItemTable:
                 raise DataError(f"Row 0 of the {modality} vectors is padding and must not be present.")
             if not bool(mask.any()):
                 raise DataError(f"At least one item must have a {modality} vector, got none. Leave the modality out.")
-            center[modality], whitening[modality] = _center_and_whitening(values, mask)
+            center[modality], whitening[modality] = center_and_whitening(values, mask)
             masks[modality] = mask
-            whitened[modality] = _whitened(values, mask, center[modality], whitening[modality])
-        return cls(catalog, whitened, masks, center, whitening, copy.deepcopy(dict(fingerprint)))
+            found[modality] = whitened(values, mask, center[modality], whitening[modality])
+        return cls(catalog, found, masks, center, whitening, copy.deepcopy(dict(fingerprint)))
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -248,7 +246,7 @@ class ItemTable:
                 if new.shape[1] != old.shape[1]:
                     raise DataError(f"The {name} vectors must be {old.shape[1]} wide, got {new.shape[1]}.")
                 parts = (part[name].to(new.device) for part in (self.center, self.whitening))
-                values[name] = _whitened(values[name], masks[name], *parts)
+                values[name] = whitened(values[name], masks[name], *parts)
                 continue
             values[name] = torch.zeros(len(ids), old.shape[1], dtype=old.dtype)
             masks[name] = torch.zeros(len(ids), dtype=torch.bool)
@@ -343,38 +341,6 @@ def _checked(
     if not bool(mask.all()):
         values = values.masked_fill(~mask.unsqueeze(1), 0.0)
     return values, mask
-
-
-def _center_and_whitening(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean (F,) of the vectors that are there, and what makes the centred ones nearly white (F, F).
-
-    With the covariance C it is (C + `_SOFTNESS` · v)^-½, up to a factor, v being the mean variance of the directions
-    that so many vectors can have: those in which nothing but noise is left are not blown up.
-    """
-    rows = mask.nonzero().squeeze(1)
-    # In chunks, in double precision: a million float16 rows are neither copied whole nor summed in half.
-    chunks = rows.split(_CHUNK_ROWS)
-    center = sum(values[chunk].double().sum(0) for chunk in chunks) / len(rows)
-    covariance = torch.zeros(values.shape[1], values.shape[1], dtype=torch.float64, device=values.device)
-    for chunk in chunks:
-        centred = values[chunk].double() - center
-        covariance += centred.T @ centred / len(rows)
-    energies, axes = torch.linalg.eigh(covariance)
-    energies = energies.clamp(min=0)
-    mean = energies.sum() / max(1, min(len(energies), len(rows) - 1))
-    if float(mean) <= 1e-12:  # One item, or all alike: there is nothing to whiten.
-        return center.float(), torch.eye(len(center), device=values.device)
-    shrunk = (energies + _SOFTNESS * mean).rsqrt()
-    shrunk /= (energies * shrunk.square()).sum().sqrt()
-    return center.float(), ((axes * shrunk) @ axes.T).float()
-
-
-def _whitened(values: Tensor, mask: Tensor, center: Tensor, whitening: Tensor) -> Tensor:
-    """An encoder's vectors (M, F) as the table holds them, in their dtype; 0 where they miss."""
-    whitened = torch.zeros_like(values)
-    for chunk in mask.nonzero().squeeze(1).split(_CHUNK_ROWS):
-        whitened[chunk] = ((values[chunk].float() - center) @ whitening).to(values.dtype)
-    return whitened
 
 
 def _read_modality(file: Path, num_rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -202,7 +202,7 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         if self.training:
             # Fused optimizers change weights without counting it: what is kept by that count would be stale.
             self._item_vectors = None
-        hidden = self.hide_items() if self.training else None
+        hidden = self.hide_items(self.config.item_id_dropout) if self.training else None
         states = self._states(rows, attention_mask, gaps, event_types, hidden)
         if labels is None or loss is None:
             return RecOutput(states=states)
@@ -263,10 +263,9 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         vectors = torch.cat([self.embed_items(chunk, hidden) for chunk in rows.split(_ROWS_AT_ONCE)])
         return states.float() @ vectors.float().T
 
-    def hide_items(self, generator: torch.Generator | None = None) -> Tensor | None:
-        """Items `(N + 1,)` bool, drawn anew, that are to be seen as new ones are: no id vector, no count; `None` where
-        nothing else is known of items."""
-        rate = self.config.item_id_dropout
+    def hide_items(self, rate: float, generator: torch.Generator | None = None) -> Tensor | None:
+        """Items `(N + 1,)` bool, a share `rate`, drawn anew, that are to be seen as new ones are: no id vector, no count;
+        `None` where nothing else is known of items."""
         if not rate or (not self.config.modalities and self._words is None):
             return None
         return (torch.rand(self.catalog.num_rows, generator=generator) < rate).to(self.device)

@@ -25,6 +25,8 @@ _LIKELY, _CANDIDATES = 250, 600
 """Likeliest items by the counts, and as many by the Transformer, that stand against a label, and items in all."""
 _QUESTIONS_AT_ONCE, _BATCH = 128, 256
 _EPOCHS, _LEAST_STEPS, _RATE, _DECAY = 12, 150, 5e-3, 1e-3
+_NEW = 0.1
+"""Share of the items that are shown as new ones are: enough to learn of, and most of a catalogue is not new."""
 _IMPOSSIBLE = -1e4
 
 
@@ -115,7 +117,7 @@ def _part(
     """Logits, amounts, contexts and corrections of some questions, see `Evidence`; `known` `(M,)` rows compete."""
     memory = model.memory
     assert memory is not None
-    hidden = model.hide_items(generator)
+    hidden = model.hide_items(_NEW, generator)
     recalled = model.recall(histories, None if hidden is None else hidden.cpu().numpy())
     logits = model.logits(histories, known, hidden)
     amounts = memory.gather(recalled, known)

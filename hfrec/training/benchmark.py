@@ -36,7 +36,8 @@ from hfrec.training.trainer import RecTrainer
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-RESULTS_FILE, RANKS_FILE, CELL_FILE, BASELINES = "benchmark.json", "ranks.safetensors", "cell.json", "baselines"
+RESULTS_FILE, RANKS_FILE, CELL_FILE = "benchmark.json", "ranks.safetensors", "cell.json"
+BASELINES, RECOMMENDER = "baselines", "recommender"
 METRICS = ("hr@10", "ndcg@10")
 _SECTIONS = ("data", "model", "training")
 
@@ -139,7 +140,7 @@ def train_cell(sections: dict[str, dict[str, Any]], seed: int, folder: Path) -> 
         trainer.train(None if checkpoint is None else str(checkpoint))
         if arguments.new_item_cost is not None:
             trainer.choose_new_item_boost(arguments.new_item_cost)
-    trainer.save_model(str(folder))
+    trainer.save_model(str(folder / RECOMMENDER))
     validation = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
     with cost.of("evaluate"):
         judged = evaluate(trainer.model, splits.targets("test", catalog, data.candidates))

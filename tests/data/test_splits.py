@@ -369,5 +369,5 @@ def test_without_the_newest_of_each_user(split):
 def test_without_a_second_event_there_is_nothing_newest():
     log = frame_of([("a", 1, 1), ("b", 1, 2), ("c", 2, 3), ("a", 2, 8), ("b", 2, 9)])
     splits = split_at(log, validation_from=8, test_from=9)
-    with pytest.raises(DataError, match="The validation part of the split .* without each user's newest"):
+    with pytest.raises(DataError, match=r"The validation part of the split .* without each user.s newest"):
         splits.without_newest()

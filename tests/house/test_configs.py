@@ -23,6 +23,7 @@ PARSERS = {
     "train/update.py": "build_update_parser",
     "train/compare_updates.py": "build_updates_parser",
     "train/search.py": "build_search_parser",
+    "train/benchmark.py": "build_benchmark_parser",
 }
 HEADER_KEYS = ("command", "hardware", "minutes", "result")
 MISSPELT = "num_epohcs"

@@ -28,7 +28,6 @@ def model(splits: Splits, shop_items: ItemTable) -> hfrec.RecModel:
         shop_items,
         hidden_size=16,
         max_history=20,
-        item_id_dropout=0.0,
         word_size=0,
         memories=["transitions", "popularity"],
     )
@@ -36,7 +35,10 @@ def model(splits: Splits, shop_items: ItemTable) -> hfrec.RecModel:
     return hfrec.RecModel(config).attach(shop_items, Statistics.count(train, shop_items.catalog.num_rows))
 
 
-def test_evidence_is_what_the_transformer_and_the_counts_say(model: hfrec.RecModel, newest: Targets) -> None:
+def test_evidence_is_what_the_transformer_and_the_counts_say(
+    model: hfrec.RecModel, newest: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_NEW", 0.0)
     known = model.statistics.popularity[newest.rows] > 0
     indices = np.flatnonzero(known)[:20]
     evidence = collect(model, newest, indices)
@@ -92,8 +94,10 @@ def test_what_is_learned_is_a_function_of_the_seed(model: hfrec.RecModel, newest
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
-def test_a_hidden_item_is_shown_as_a_new_one(model: hfrec.RecModel, newest: Targets) -> None:
-    model.config.item_id_dropout = 0.5
+def test_a_hidden_item_is_shown_as_a_new_one(
+    model: hfrec.RecModel, newest: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_NEW", 0.5)
     indices = np.flatnonzero(model.statistics.popularity[newest.rows] > 0)
     evidence = collect(model, newest, indices)
     new = model.memory.sources.index("new")

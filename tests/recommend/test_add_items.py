@@ -16,6 +16,7 @@ import torch
 from hfrec.data.splits import Splits
 from hfrec.items.table import ItemTable
 from hfrec.models import RecConfig, RecModel
+from hfrec.models.configuration import MEMORIES
 from hfrec.recommend.recommender import Recommender
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.trainer import RecTrainer
@@ -79,7 +80,15 @@ def picture_reader(splits: Splits, shop_items: ItemTable, tmp_path_factory: pyte
     torch.manual_seed(1)
     parts = (shop_items.vectors, shop_items.present, shop_items.center, shop_items.whitening, shop_items.fingerprint)
     items = ItemTable(shop_items.catalog, *({"image": part["image"]} for part in parts))
-    config = RecConfig.for_items(items, hidden_size=32, max_history=20, item_id_dropout=0.8, logit_scale=12.0)
+    config = RecConfig.for_items(
+        items,
+        hidden_size=32,
+        max_history=20,
+        item_id_dropout=0.8,
+        logit_scale=12.0,
+        word_size=0,
+        memories=[name for name in MEMORIES if name != "words"],
+    )
     model = RecModel(config)
     model.item_encoder = shop_items.made_by  # type: ignore[attr-defined]
     folder = str(tmp_path_factory.mktemp("pictures"))

@@ -1,0 +1,111 @@
+"""A benchmark: variants and seeds beside all baselines, that goes on where it was cut, and what its table says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import hfrec
+from hfrec.data.synthetic import Shop
+from hfrec.training.benchmark import CELL_FILE, RANKS_FILE, benchmark_table, build_benchmark_parser, run_benchmark
+
+CONFIG = """
+data: {{name: shop, interactions: {folder}/interactions.parquet, items: {folder}/items.parquet, duplicates: first,
+  split: leave_last}}
+model: {{hidden_size: 16, max_history: 10, num_layers: 1, word_size: 16}}
+training: {{output_dir: {folder}/out, num_train_epochs: 1, disable_tqdm: true, use_cpu: true}}
+benchmark: {{seeds: [0, 1], reference: ids only}}
+variants:
+  ids only: {{model.word_size: 0, model.memories: [transitions, popularity]}}
+  everything: {{}}
+"""
+
+
+@pytest.fixture(scope="module")
+def config(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("benchmark")
+    shop.save(folder)
+    (folder / "benchmark.yaml").write_text(CONFIG.format(folder=folder), encoding="utf-8")
+    return folder / "benchmark.yaml"
+
+
+@pytest.fixture(scope="module")
+def results(config: Path, python: Callable) -> dict[str, Any]:
+    ran = python("train/benchmark.py", "--config", config)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    found = json.loads((config.parent / "out/benchmark.json").read_text(encoding="utf-8"))
+    assert benchmark_table(found) in ran.stdout
+    return found
+
+
+def test_every_variant_is_judged_under_every_seed_beside_every_baseline(config: Path, results: dict[str, Any]) -> None:
+    assert list(results["figures"])[-2:] == ["ids only", "everything"] and len(results["figures"]) > 6
+    assert {"popularity", "counting transitions", "counting + α·TF-IDF"} < results["figures"].keys()
+    for name in ("ids only", "everything"):
+        assert results["variants"][name]["seeds"].keys() == {"seed_0", "seed_1"}
+        for seed in results["variants"][name]["seeds"].values():
+            assert seed["seconds"]["train"] > 0 and 0 < seed["chosen"]["validation"]["ndcg@10"] < 1
+    # Figures are means over seeds of what the saved ranks say, for all targets and for slices of them.
+    there = load_file(config.parent / "out/baselines" / RANKS_FILE)
+    found = [load_file(config.parent / f"out/everything/seed_{seed}" / RANKS_FILE)["ranks"] for seed in (0, 1)]
+    for slice in ("all", "rare"):
+        chosen = there[f"slices/{slice}"].astype(bool)
+        hits = [float((ranks[chosen] < 10).mean()) for ranks in found]
+        figure = results["figures"]["everything"][slice]["hr@10"]
+        assert figure["mean"] == pytest.approx(np.mean(hits)) and figure["spread"] == pytest.approx(np.std(hits))
+        assert results["users"][slice] == len(np.unique(there["users"][chosen]))
+
+
+def test_differences_are_against_the_strongest_baseline_and_the_reference(results: dict[str, Any]) -> None:
+    baselines = [name for name in results["figures"] if name not in results["variants"]]
+    ndcg = {name: results["figures"][name]["all"]["ndcg@10"]["mean"] for name in results["figures"]}
+    strongest = max(baselines, key=ndcg.__getitem__)
+    assert results["strongest"] == strongest
+    assert results["differences"]["everything"].keys() == {strongest, "ids only"}
+    assert results["differences"]["ids only"].keys() == {strongest}
+    for other, by_slice in results["differences"]["everything"].items():
+        found = by_slice["all"]
+        assert found["low"] <= found["difference"] <= found["high"]
+        assert found["difference"] == pytest.approx(ndcg["everything"] - ndcg[other])
+
+
+def test_a_cell_is_a_recommender(config: Path, results: dict[str, Any]) -> None:
+    model = hfrec.RecModel.from_pretrained(config.parent / "out/everything/seed_1/recommender")
+    assert model.config.memory_learned and not list((config.parent / "out").rglob("checkpoint-*"))
+
+
+def test_it_goes_on_with_what_is_missing(config: Path, results: dict[str, Any]) -> None:
+    out = config.parent / "out"
+    untouched = {path: path.stat().st_mtime_ns for path in out.rglob(CELL_FILE)}
+    cut = out / "everything/seed_1"
+    shutil.rmtree(cut)
+    again = run_benchmark(build_benchmark_parser().parse_args(["--config", str(config)]))
+    assert again["figures"] == results["figures"] and again["differences"] == results["differences"]
+    assert all(path.stat().st_mtime_ns == before for path, before in untouched.items() if path.parent != cut)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model.hidden": 3}, r"The variant 'everything' sets `model\.hidden`, which a run does not have"),
+        ({"hidden_size": 3}, r"The variant 'everything' sets `hidden_size`, which a run does not have"),
+    ],
+)
+def test_a_field_that_a_run_does_not_have_is_named(config: Path, change: dict[str, Any], message: str) -> None:
+    parsed = build_benchmark_parser().parse_args(["--config", str(config)])
+    parsed.variants["everything"] = change
+    with pytest.raises(ValueError, match=message):
+        run_benchmark(parsed)
+
+
+def test_a_reference_that_is_no_variant_is_named(config: Path) -> None:
+    parsed = build_benchmark_parser().parse_args(["--config", str(config), "--benchmark.reference", "nobody"])
+    with pytest.raises(ValueError, match=r"`benchmark\.reference` must be one of .*, got 'nobody'"):
+        run_benchmark(parsed)
