@@ -202,6 +202,12 @@ class Memory(nn.Module):
         self.amounts.reset_parameters()
         self.contexts.reset_parameters()
 
+    def trust_less(self, share: float) -> None:
+        """Weigh what the Transformer says `share` times as much as before."""
+        with torch.no_grad():
+            for weight in (self.trust.weight, self.trust.bias, self.doubts):
+                weight.mul_(share)
+
     def pairs_of(self, items: ItemTable, statistics: Statistics, text_index: TextIndex | None) -> dict[str, Pairs]:
         """The pairs that are read, by source; likeness of words and of vectors where there are any."""
         read = {LOOKS[name].pairs for name in self.sources if name in LOOKS}

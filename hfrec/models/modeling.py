@@ -264,8 +264,8 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         return states.float() @ vectors.float().T
 
     def hide_items(self, rate: float, generator: torch.Generator | None = None) -> Tensor | None:
-        """Items `(N + 1,)` bool, a share `rate`, drawn anew, that are to be seen as new ones are: no id vector, no count;
-        `None` where nothing else is known of items."""
+        """Items `(N + 1,)` bool, a share `rate`, drawn anew, to be seen as new ones are: no id vector, no count; `None`
+        where nothing else is known of items."""
         if not rate or (not self.config.modalities and self._words is None):
             return None
         return (torch.rand(self.catalog.num_rows, generator=generator) < rate).to(self.device)

@@ -262,6 +262,7 @@ def choices(chooser: RecTrainer) -> dict[str, Any]:
     return {
         f"validation {chooser.args.metric_for_best_model}": chooser.state.best_metric,
         "step": chooser.state.best_global_step,
+        "trust": chooser.trust,
         "new_item_boost": chooser.model.config.new_item_boost,
     }
 

@@ -70,6 +70,9 @@ class RecTrainer(HubPushes, SearchingTrainer):
             they taught is not forgotten; `None` counts and trains from the beginning.
         model_init: makes the fresh model of each training, from its trial or, outside of a search, from `None`.
         weighs: after the Transformer the memory learns, if it has not yet: a second training, see `weighing`.
+
+    Attributes:
+        trust: share of what the memory has learned to trust the Transformer by that validation chose.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
         self.train_histories = splits.train_histories(self.catalog)
         self.replay, self.model_init, self.weighs = replay, model_init, weighs
         self._fresh: RecModel | None = None
+        self.trust: float | None = None
         model = super().call_model_init() if model is None else model
         windows = self._furnish(model, args.seed)
         super().__init__(
@@ -194,7 +198,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
         these two: the arithmetic one is won by giving one of them up.
         """
         started = time.perf_counter()
-        figures = {f"{metric_key_prefix}_{name}": value for name, value in self._judged(eval_dataset).items()}
+        figures = {f"{metric_key_prefix}_{name}": value for name, value in self.judged(eval_dataset).items()}
         figures[f"{metric_key_prefix}_seconds"] = time.perf_counter() - started
         self.log(figures)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
@@ -233,7 +237,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
         found: dict[float, float] = {}
         for boost in (0.0, *sorted(boosts)):
             config.new_item_boost = boost
-            found[boost] = self._judged()["ndcg@10"]
+            found[boost] = self.judged()["ndcg@10"]
             if found[boost] < (1 - cost) * found[0.0]:
                 break
         config.new_item_boost = max(boost for boost, value in found.items() if value >= (1 - cost) * found[0.0])
@@ -246,7 +250,8 @@ class RecTrainer(HubPushes, SearchingTrainer):
     def _slices(self, targets: Targets) -> dict[str, np.ndarray]:
         return part_slices(self.splits, "validation", targets, self.train_histories, self.catalog)
 
-    def _judged(self, eval_dataset: Targets | None = None) -> dict[str, float]:
+    def judged(self, eval_dataset: Targets | None = None) -> dict[str, float]:
+        """The figures of `evaluate`, by their names without a prefix, and nothing logged."""
         targets = self._validation(eval_dataset)
         judged = evaluate(
             self.model, targets, slices=self._slices(targets), batch_size=self.args.per_device_eval_batch_size

@@ -8,6 +8,7 @@ first one to know all events is time alone, and what the memory learns of one of
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from hfrec.training.trainer import RecTrainer
 
 logger = logging.getLogger(__name__)
+
+TRUSTS = (1.0, 0.85, 0.7, 0.55, 0.4)
+"""What `choose_trust` tries, until one is worse than one before."""
+TRUST_TARGETS = 3_000
 
 
 def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
@@ -65,4 +70,28 @@ def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
         logger.warning("What was counted is not used: no user's newest event is of an item that others chose.")
         return
     model.take_memory(fresh)
-    logger.info("The memory has learned from %d events", number)
+    trainer.trust = choose_trust(trainer, model)
+    logger.info("The memory has learned from %d events; trust %s", number, trainer.trust)
+
+
+def choose_trust(trainer: RecTrainer, model: RecModel, shares: Sequence[float] = TRUSTS) -> float:
+    """Weigh the Transformer by the best of `shares` of what was learned, by `metric_for_best_model` on validation.
+
+    Having learned from more events it is surer of itself than the second one was, and not by as much more often right.
+    """
+    memory = model.memory
+    assert memory is not None
+    metric = str(trainer.args.metric_for_best_model).removeprefix("eval_")
+    targets = trainer.eval_dataset.sample(TRUST_TARGETS, trainer.args.data_seed or 0)
+    learned = {name: value.clone() for name, value in memory.state_dict().items()}
+    found: dict[float, float] = {}
+    for share in shares:
+        memory.load_state_dict(learned)
+        memory.trust_less(share)
+        found[share] = trainer.judged(targets)[metric]
+        if found[share] < max(found.values()):
+            break
+    best = max(found, key=found.__getitem__)
+    memory.load_state_dict(learned)
+    memory.trust_less(best)
+    return best

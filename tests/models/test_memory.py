@@ -162,6 +162,18 @@ def test_of_a_hidden_item_only_what_its_content_lets_expect_is_read() -> None:
     np.testing.assert_array_equal(amounts(recalled, "factors")[:, [1, 2]], [[1, 3], [3, 9]])
 
 
+def test_half_the_trust_is_half_of_what_the_transformer_says(train: Histories) -> None:
+    counted = memory("transitions", "popularity")
+    with torch.no_grad():
+        counted.doubts.uniform_(-1, 1)
+    recalled = recall(counted, train, Statistics.count(train, NUM_ROWS))
+    said, silence = torch.randn(5, NUM_ROWS), torch.zeros(5, NUM_ROWS)
+    before = scores(counted, recalled, said) - scores(counted, recalled, silence)
+    counted.trust_less(0.5)
+    after = scores(counted, recalled, said) - scores(counted, recalled, silence)
+    np.testing.assert_allclose(after, before / 2, atol=1e-5)
+
+
 def test_what_was_learned_is_forgotten() -> None:
     counted = memory("transitions")
     with torch.no_grad():

@@ -51,6 +51,21 @@ def test_the_second_transformer_and_its_counts_know_nothing_of_what_is_asked(
     assert not torch.equal(learned["start"], first["start"])
 
 
+def test_trust_is_the_best_of_shares_on_validation(splits: Splits, shop_items: ItemTable, tmp_path: Path) -> None:
+    trainer = trainer_of(splits, shop_items, tmp_path)
+    trainer.train()
+    model, chosen = trainer.model, trainer.trust
+    assert chosen in weighing.TRUSTS
+    kept = {name: value.clone() for name, value in model.memory.state_dict().items()}
+    figures = {}
+    for share in weighing.TRUSTS:
+        model.memory.load_state_dict(kept)
+        model.memory.trust_less(share / chosen)
+        figures[share] = trainer.judged()["ndcg@10"]
+    tried = [share for share in weighing.TRUSTS if share >= chosen]
+    assert figures[chosen] >= max(figures[share] for share in tried) - 1e-3
+
+
 def test_weighing_that_was_cut_off_goes_on(splits: Splits, shop_items: ItemTable, tmp_path: Path) -> None:
     trainer = trainer_of(splits, shop_items, tmp_path)
     trainer.train()
