@@ -16,7 +16,7 @@ All of it is weighed after the Transformer has learned, on events that neither i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -135,6 +135,12 @@ class Recall:
 
     def __len__(self) -> int:
         return len(self.contexts)
+
+    def part(self, some: slice) -> Recall:
+        """What some of the histories recall."""
+        recent = {name: weights[some] for name, weights in self.recent.items()}
+        expected = None if self.expected is None else self.expected[some]
+        return replace(self, recent=recent, contexts=self.contexts[some], expected=expected)
 
     def of(self, source: str, rows: Tensor) -> Tensor | None:
         """x_s `(P, C)` of catalogue rows `(C,)`, `(1, C)` if alike for all histories; `None` if not known."""
@@ -287,9 +293,12 @@ class Memory(nn.Module):
 
     def forward(self, logits: Tensor, recalled: Recall, rows: Tensor) -> Tensor:
         """Scores `(P, C)` of catalogue rows `(C,)`, of which the Transformer says `logits` `(P, C)`."""
-        contexts = torch.from_numpy(recalled.contexts).to(rows.device)
         logits = logits.float()
         scores = torch.empty_like(logits)
-        for some in torch.arange(len(rows), device=rows.device).split(max(1, _CELLS_AT_ONCE // max(len(recalled), 1))):
-            scores[:, some] = self.read(logits[:, some], self.gather(recalled, rows[some]), contexts)
+        at_once = max(1, _CELLS_AT_ONCE // max(len(rows), 1))
+        for start in range(0, len(recalled), at_once):
+            some = slice(start, start + at_once)
+            part = recalled.part(some)
+            contexts = torch.from_numpy(part.contexts).to(rows.device)
+            scores[some] = self.read(logits[some], self.gather(part, rows), contexts)
         return scores
