@@ -84,10 +84,13 @@ def run_benchmark(config: Any) -> dict[str, Any]:
     folder = Path(run["training"]["output_dir"])
     # Spawned, one task each: what a process held at most is what its run needed.
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
-        processes.submit(judge_baselines, run, folder / BASELINES).result()
+        if not (folder / BASELINES / CELL_FILE).exists():
+            processes.submit(judge_baselines, run, folder / BASELINES).result()
         for seed in benchmark.seeds:
             for name, sections in cells.items():
-                processes.submit(train_cell, sections, seed, folder / _slug(name) / f"seed_{seed}").result()
+                cell = folder / _slug(name) / f"seed_{seed}"
+                if not (cell / CELL_FILE).exists():
+                    processes.submit(train_cell, sections, seed, cell).result()
                 results = collect(folder, {one: config.variants[one] for one in cells}, benchmark)
                 (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
     return results
@@ -95,8 +98,6 @@ def run_benchmark(config: Any) -> dict[str, Any]:
 
 def judge_baselines(sections: dict[str, dict[str, Any]], folder: Path) -> None:
     """Every baseline on the test part: ranks, users and slices of the targets into `folder`."""
-    if (folder / CELL_FILE).exists():
-        return
     folder.mkdir(parents=True, exist_ok=True)
     data, arguments = _read(sections, folder, 0)
     catalog, splits = load_data(data)
@@ -122,8 +123,6 @@ def judge_baselines(sections: dict[str, dict[str, Any]], folder: Path) -> None:
 
 def train_cell(sections: dict[str, dict[str, Any]], seed: int, folder: Path) -> None:
     """One variant under one seed: the recommender, its ranks of the test targets and what it cost, into `folder`."""
-    if (folder / CELL_FILE).exists():
-        return
     from transformers import set_seed
 
     folder.mkdir(parents=True, exist_ok=True)

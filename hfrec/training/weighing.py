@@ -78,11 +78,14 @@ def choose_trust(trainer: RecTrainer, model: RecModel, shares: Sequence[float] =
     """Weigh the Transformer by the best of `shares` of what was learned, by `metric_for_best_model` on validation.
 
     Having learned from more events it is surer of itself than the second one was, and not by as much more often right.
+    Without a validation target it is trusted as was learned.
     """
     memory = model.memory
     assert memory is not None
     metric = str(trainer.args.metric_for_best_model).removeprefix("eval_")
     targets = trainer.eval_dataset.sample(TRUST_TARGETS, trainer.args.data_seed or 0)
+    if not len(targets):
+        return 1.0
     learned = {name: value.clone() for name, value in memory.state_dict().items()}
     found: dict[float, float] = {}
     for share in shares:

@@ -74,6 +74,9 @@ def test_two_files_of_a_user_become_a_recommender(
 
     train, recommend = commands()
     assert set(places) <= {*train, *recommend}, "the walk names the two files and the folder"
+    if kind != "CSV":
+        # One kind trains to the end; of the others it is the reading that differs.
+        train = [*train, "--training.max_steps", "3"]
     printed = ""
     for program, *words in (train, recommend):
         ran = subprocess.run(

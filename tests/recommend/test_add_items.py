@@ -22,7 +22,7 @@ from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.trainer import RecTrainer
 
 NUM_HISTORIES, K = 40, 20
-BOOST = {"text": 1.0, "both": 1.0, "picture": 0.5}
+BOOST = {"text": 1.25, "both": 1.0, "picture": 0.75}
 """`new_item_boost`: what a shop gives for new items, which at 0 stand behind what is known to be chosen."""
 CONTENT = {"text": ("title", "description"), "picture": ("image",), "both": ("title", "description", "image")}
 
