@@ -86,7 +86,9 @@ class TextIndex:
         return _weighted(counter.transform([text or "" for text in texts]), self.idf)
 
     def carried_to(self, old: Catalog, new: Catalog) -> TextIndex:
-        """The index of a catalogue that was `old` and is `new`; words and idf stay as they were fitted."""
+        """The index of a catalogue that was `old` and is `new`; words, idf and axes stay as they were fitted."""
+        if old is new:
+            return self
         sources = new.rows_in(old)
         before, after = [None, *old.texts()], [None, *new.texts()]
         changed = [row for row in range(1, new.num_rows) if after[row] != before[sources[row]]]

@@ -127,13 +127,18 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         """Recommend from `items`; counts and words that are not given are kept, by item id, or empty.
 
         Raises:
-            DataError: the vectors are not of the widths that the model was made for, or of another encoder than those
-                that are attached.
+            DataError: the vectors, or those of words, are not of the widths that the model was made for, or of another
+                encoder than those that are attached.
         """
         if items.sizes != self.config.modalities:
             raise DataError(
                 f"The model reads content vectors of the widths {self.config.modalities}, the catalogue has "
                 f"{items.sizes}: it was encoded by another encoder. Encode it with the model's."
+            )
+        if text_index is not None and text_index.axes.shape[1] not in (0, self.config.word_size):
+            raise DataError(
+                f"The model reads {self.config.word_size} numbers of an item's words (`word_size`), the text index "
+                f"gives {text_index.axes.shape[1]}: it is of another model. Fit one with that many `num_axes`."
             )
         attached = self.items.fingerprint if self.items is not None else {}
         others = [name for name, made_by in items.fingerprint.items() if attached.get(name, made_by) != made_by]
@@ -148,7 +153,9 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         if text_index is None and self.items is not None and self.text_index is not None:
             text_index = self.text_index.carried_to(self.catalog, items.catalog)
         self.items, self.text_index = items, text_index
-        self._words = None if text_index is None else torch.from_numpy(text_index.dense())
+        self._words = None
+        if text_index is not None and text_index.axes.size:
+            self._words = torch.from_numpy(text_index.dense())
         self.statistics = statistics or Statistics.empty(items.catalog.num_rows)
         self._pairs = {} if self.memory is None else self.memory.pairs_of(items, self.statistics, text_index)
         self._factors = None

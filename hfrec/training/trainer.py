@@ -120,8 +120,10 @@ class RecTrainer(HubPushes, SearchingTrainer):
         train, catalog = self.train_histories, self.catalog
         model.grow_item_ids(catalog.ids(np.unique(train.rows)))
         texts = catalog.texts()
-        reads_words = model.config.word_size or "words" in model.config.memories
-        words = TextIndex.fit(texts, num_axes=model.config.word_size) if reads_words and any(texts) else None
+        words = None
+        # A model that has learned along the axes of an index goes on along them: `attach` carries it over.
+        if model.text_index is None and any(texts) and (model.config.word_size or "words" in model.config.memories):
+            words = TextIndex.fit(texts, num_axes=model.config.word_size)
         if self.replay is None:
             counts, firsts = Statistics.count(train, catalog.num_rows), None
         else:

@@ -17,6 +17,7 @@ from hfrec.data.collator import HistoryWindows
 from hfrec.data.histories import Histories
 from hfrec.data.schema import DataError
 from hfrec.data.splits import Splits
+from hfrec.items.lexical import TextIndex
 from hfrec.items.table import ItemTable
 
 
@@ -102,6 +103,10 @@ def test_what_cannot_work_is_named(shop_items: ItemTable, train: Histories) -> N
     model = hfrec.RecModel(hfrec.RecConfig.for_items(shop_items, hidden_size=32)).attach(shop_items)
     with pytest.raises(DataError, match="The text vectors of the catalogue must be of the encoder"):
         model.attach(others)
+    with pytest.raises(
+        DataError, match=r"reads 256 numbers of an item's words \(`word_size`\), the text index gives 7"
+    ):
+        model.attach(shop_items, text_index=TextIndex.fit(shop_items.catalog.texts(), num_axes=7))
     assert model.items is shop_items
     with pytest.raises(StrictDataclassError, match=r"`hidden_size` must be a multiple of `num_heads` \(3\), got 32"):
         hfrec.RecConfig(hidden_size=32, num_heads=3)

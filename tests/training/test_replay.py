@@ -73,9 +73,11 @@ def test_a_trainer_goes_on_with_replay_and_starts_over_without(
     labels = {}
     for replay in (None, 0.0, 0.5):
         model = hfrec.RecModel.from_pretrained(trained_folder)
+        axes = model.text_index.axes
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             trainer = hfrec.RecTrainer(model, arguments, splits=grown, items=shop_items, replay=replay)
+        assert model.text_index.axes is axes, "it has learned to read words along these"
         windows = trainer.train_dataset
         labels[replay] = int((windows.stops - windows.first_labels).sum())
         counts = Statistics.count(trainer.train_histories, shop_items.catalog.num_rows)
