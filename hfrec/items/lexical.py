@@ -117,7 +117,7 @@ class TextIndex:
     def dense(self) -> np.ndarray:
         """Vectors `(N + 1, F)` float32 of a root mean square length of 1 over the texts that were indexed: TF-IDF
         vectors along their F largest singular directions, those of large variance shrunk by its square root."""
-        found: np.ndarray = (self.vectors @ self.axes.astype(np.float32, order="C")).astype(np.float32)
+        found: np.ndarray = self.vectors @ self.axes
         return found
 
     def save(self, folder: Path) -> None:
@@ -132,7 +132,7 @@ class TextIndex:
             "indptr": self.vectors.indptr.astype(np.int64),
             "indices": self.vectors.indices.astype(np.int32),
             "data": self.vectors.data.astype(np.float32),
-            "axes": self.axes.astype(np.float32),
+            "axes": self.axes,
         }
         save_file(arrays, folder / VECTORS_FILE)
 

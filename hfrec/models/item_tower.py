@@ -51,8 +51,8 @@ class ItemTower(nn.Module):
         unique, place = rows.reshape(-1).unique(return_inverse=True)
         content = items.gather(unique) if items.modalities else {}
         if WORDS in self.projections:
-            values = unique.new_zeros(len(unique), self.projections[WORDS].in_features, dtype=torch.float32)
-            values = values if words is None else words[unique]
+            size = self.projections[WORDS].in_features
+            values = torch.zeros(len(unique), size, device=rows.device) if words is None else words[unique]
             content[WORDS] = values, values.any(-1)
         known = [content[name][1] for name in self.names]
         if self.ids is not None:

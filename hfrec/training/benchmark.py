@@ -57,8 +57,7 @@ class BenchmarkConfig:
 
 def build_benchmark_parser() -> ArgumentParser:
     """A run's parser, with `benchmark`, and `variants`: by name, what each sets in the run, by dotted fields."""
-    parser = build_parser()
-    parser.prog, parser.description = "benchmark.py", "Variants of a run under several seeds, beside every baseline."
+    parser = build_parser("benchmark.py", "Variants of a run under several seeds, beside every baseline.")
     parser.add_class_arguments(BenchmarkConfig, "benchmark")
     parser.add_argument("--variants", type=dict[str, dict[str, Any]], required=True)
     return parser
@@ -74,13 +73,15 @@ def run_benchmark(config: Any) -> dict[str, Any]:
         config: what `build_benchmark_parser().parse_args()` gives.
 
     Raises:
-        ValueError: a variant sets a field that a run does not have, or the reference is no variant.
+        ValueError: a variant sets a field that a run does not have or asks for a refit, or the reference is no variant.
     """
     benchmark = BenchmarkConfig(**config.benchmark.as_dict())
     run = {name: config[name].as_dict() for name in _SECTIONS}
     cells = {name: _varied(run, name, fields) for name, fields in config.variants.items()}
     if benchmark.reference is not None and benchmark.reference not in cells:
         raise ValueError(f"`benchmark.reference` must be one of {list(cells)}, got {benchmark.reference!r}.")
+    if any(sections["training"]["refit"] for sections in cells.values()):
+        raise ValueError("A benchmark judges what validation chose: `training.refit` must be false, got true.")
     folder = Path(run["training"]["output_dir"])
     # Spawned, one task each: what a process held at most is what its run needed.
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:

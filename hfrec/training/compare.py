@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 def build_losses_parser() -> ArgumentParser:
     """A run's parser, and `losses`: for each row of the table what it sets in `training`."""
-    parser = build_parser()
-    parser.prog, parser.description = "compare_losses.py", "Train the same model with one loss after the other."
+    parser = build_parser("compare_losses.py", "Train the same model with one loss after the other.")
     parser.add_argument("--losses", type=dict[str, dict[str, Any]], required=True)
     return parser
 

@@ -72,8 +72,7 @@ class GoingOn(TypedDict, total=False):
 
 def build_updates_parser() -> ArgumentParser:
     """A run's parser, `update`, `since`, `days`, and `going_on`: what an update sets differently in `training`."""
-    parser = build_parser()
-    parser.prog, parser.description = "compare_updates.py", "Judge an update on the week after it."
+    parser = build_parser("compare_updates.py", "Judge an update on the week after it.")
     parser.add_class_arguments(UpdateConfig, "update", skip={"model"})
     parser.add_argument("--going_on", type=GoingOn, default={}, help="over `training`, in the update")
     parser.add_argument("--since", type=str, required=True, help="the day on which the new events start, in UTC")

@@ -95,23 +95,20 @@ class DataConfig:
     licence: str | None = None
 
 
-def build_parser() -> ArgumentParser:
+def build_parser(prog: str = "train.py", description: str = "Train, judge and save a recommender.") -> ArgumentParser:
     """The parser of a run: `--config FILE`, and `--data.x --model.x --training.x` over it; a typo is an error."""
     from jsonargparse import ArgumentParser
 
     # Errors are raised: a typo's usage would be 150 lines, `hfrec.cli.one_line_errors` makes it one.
-    parser = ArgumentParser(
-        prog="train.py",
-        description="Train, judge and save a recommender.",
-        allow_abbrev=False,
-        exit_on_error=False,
-    )
+    parser = ArgumentParser(prog=prog, description=description, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", action="config", help="a YAML with the sections data, model and training")
     parser.add_class_arguments(DataConfig, "data")
     # What a user chooses of RecConfig: neither what comes from the items nor what every Hugging Face configuration has.
     inherited = {one.name for one in fields(RecConfig)} - set(RecConfig.__annotations__)
     parser.add_class_arguments(
-        RecConfig, "model", skip=inherited | {"modalities", "num_item_ids", "encoders", "active_adapters"}
+        RecConfig,
+        "model",
+        skip=inherited | {"modalities", "num_item_ids", "encoders", "active_adapters", "memory_learned"},
     )
     parser.add_class_arguments(RecTrainingArguments, "training")
     return parser

@@ -51,8 +51,7 @@ class SearchConfig:
 
 def build_search_parser() -> ArgumentParser:
     """A run's parser, with `search`, its limits, and `space`, what is tried for which field."""
-    parser = build_parser()
-    parser.prog, parser.description = "search.py", "Search for the settings of a run; a search that was cut goes on."
+    parser = build_parser("search.py", "Search for the settings of a run; a search that was cut goes on.")
     parser.add_class_arguments(SearchConfig, "search")
     parser.add_argument("--space", type=dict[str, dict[str, Any]], required=True)
     return parser

@@ -95,10 +95,11 @@ def test_it_goes_on_with_what_is_missing(config: Path, results: dict[str, Any]) 
     ("change", "message"),
     [
         ({"model.hidden": 3}, r"The variant 'everything' sets `model\.hidden`, which a run does not have"),
+        ({"training.refit": True}, r"`training\.refit` must be false, got true"),
         ({"hidden_size": 3}, r"The variant 'everything' sets `hidden_size`, which a run does not have"),
     ],
 )
-def test_a_field_that_a_run_does_not_have_is_named(config: Path, change: dict[str, Any], message: str) -> None:
+def test_a_variant_that_cannot_be_is_named(config: Path, change: dict[str, Any], message: str) -> None:
     parsed = build_benchmark_parser().parse_args(["--config", str(config)])
     parsed.variants["everything"] = change
     with pytest.raises(ValueError, match=message):

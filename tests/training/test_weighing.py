@@ -9,12 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from jsonargparse import ArgumentError
 
 import hfrec
 from hfrec.data.splits import Splits
 from hfrec.items.table import ItemTable
 from hfrec.training import weighing
 from hfrec.training.checkpoints import WEIGHING_FOLDER, checkpoints
+from hfrec.training.run import build_parser
 
 
 def trainer_of(splits: Splits, items: ItemTable, folder: Path, **settings: Any) -> hfrec.RecTrainer:
@@ -132,3 +134,10 @@ def test_without_a_second_event_of_anyone_the_transformer_stays_alone(
         trainer.train()
     assert not trainer.model.config.memory_learned and "the memory has nothing to learn from" in caplog.text
     assert np.isfinite(trainer.model.score(trainer.train_histories.take([0])).numpy()).all()
+
+
+def test_whether_a_memory_has_learned_is_nothing_to_set_in_a_run() -> None:
+    with pytest.raises(ArgumentError, match="memory_learned"):
+        build_parser().parse_args(
+            ["--config", str(Path(__file__).parents[2] / "configs/demo.yaml"), "--model.memory_learned", "true"]
+        )
