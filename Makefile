@@ -6,6 +6,9 @@ BIN := .venv/bin
 # is one line, not one line and the launcher's traceback.
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no --quiet
 
+# A process for each core, four at most, of one thread each; the tests of a file share one, and what was made for them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test check
@@ -21,13 +24,13 @@ demo: .venv/.installed-demo ## make a small shop, pretrain an encoder, train, re
 		--interactions runs/demo/shop/interactions.parquet --images runs/demo/shop --sheet runs/demo/sheet.png
 
 test: .venv/.installed-test ## run the tests, doctests and house tests included
-	$(BIN)/pytest -q
+	$(PYTEST)
 
 check: .venv/.installed-test ## ruff, mypy and the tests: what a pull request must pass
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q
+	$(PYTEST)
 
 # pip is what a half-made environment lacks, so pip is what stands for the environment.
 .venv/bin/pip:
