@@ -22,7 +22,9 @@ try:
 except ImportError:  # torch below 2.14
     LinearCrossEntropyOptions = None
 
-_LOGITS_AT_ONCE = 2**22
+_LOGITS_AT_ONCE = 2**20
+"""On a CPU: what is read over and over again should stay in a core's cache."""
+_LOGITS_AT_ONCE_ON_A_GPU = 2**24
 
 
 @dataclass(frozen=True)
@@ -183,12 +185,13 @@ def _cross_entropy(
 ) -> Tensor:
     """Σ over positions of the cross-entropy over catalogue rows `(C,)`, of which `rows[place]` `(P,)` are the labels.
 
-    Of the logits `(P, C)`, to which `bias` `(C,)` is added, only `_LOGITS_AT_ONCE` are ever there. Where they do not
+    Of the logits `(P, C)`, to which `bias` `(C,)` is added, only so many are ever there. Where they do not
     fit at once, torch's fused loss computes them; below torch 2.14 that is done here: a chunk of positions at a time,
     and once more in the backward pass.
     """
     vectors = candidates.embed(rows)
-    size = max(1, _LOGITS_AT_ONCE // len(rows))
+    at_once = _LOGITS_AT_ONCE if states.device.type == "cpu" else _LOGITS_AT_ONCE_ON_A_GPU
+    size = max(1, at_once // len(rows))
 
     def part(states: Tensor, positions: Tensor, vectors: Tensor) -> Tensor:
         logits = _products(states, vectors)

@@ -78,7 +78,8 @@ class HistoryWindows:
 
 @dataclass(frozen=True)
 class HistoryCollator:
-    """Batches of windows for training: `rows attention_mask gaps event_types labels label_weights`, each `(B, L)`.
+    """Batches of windows for training: `rows attention_mask gaps event_types labels`, each `(B, L)`, and
+    `label_weights` `(B, L)` where events have weights.
 
     Args:
         windows: what is batched.
@@ -102,9 +103,9 @@ class HistoryCollator:
         batch = _tokens(events, starts == 0, self.event_types)
         # The token before an event predicts it: tokens end one event earlier than labels.
         batch = {name: values[:, :-1] for name, values in batch.items()}
-        weights = np.ones(len(events.rows), np.float32) if events.weights is None else events.weights
         batch["labels"] = np.where(is_label & (labels > 0), labels, IGNORED)
-        batch["label_weights"] = events.padded(weights.astype(np.float32))
+        if events.weights is not None:
+            batch["label_weights"] = events.padded(events.weights.astype(np.float32))
         return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in batch.items()}
 
 

@@ -85,7 +85,7 @@ class Histories:
             _offsets(counts[order]),
             events[TIMESTAMP].to_numpy()[grouped] if TIMESTAMP in events.columns else None,
             types[grouped] if types is not None else None,
-            events[WEIGHT].to_numpy()[grouped] if WEIGHT in events.columns else None,
+            events[WEIGHT].to_numpy()[grouped] if WEIGHT in events.columns and (events[WEIGHT] != 1).any() else None,
             users.gather(first[order]).to_list(),
             names,
         )

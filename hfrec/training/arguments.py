@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from hfrec.losses import LOSSES
+
+MATMUL_PRECISIONS = ("highest", "high", "medium")
 
 
 @dataclass
@@ -39,6 +43,13 @@ class RecTrainingArguments(TrainingArguments):
     # It would hide a loss that is not finite, at the price of waiting for the device in every step.
     logging_nan_inf_filter: bool = field(default=False)
 
+    float32_matmul_precision: str = field(
+        default="highest",
+        metadata={
+            "help": "Of products of float32 matrices in training, as torch has it: `highest`; `high`, by TF32 on GPUs "
+            "that have it; `medium`, by bfloat16 on CPUs that have it, summed in float32."
+        },
+    )
     loss: str = field(default="full_softmax", metadata={"help": f"One of {', '.join(LOSSES)}."})
     num_negatives: int | None = field(
         default=None, metadata={"help": "Draws of a sampled loss; null: its own default."}
@@ -66,11 +77,26 @@ class RecTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.float32_matmul_precision not in MATMUL_PRECISIONS:
+            raise ValueError(
+                f"`float32_matmul_precision` must be one of {list(MATMUL_PRECISIONS)}, got "
+                f"{self.float32_matmul_precision!r}."
+            )
         if self.loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {sorted(LOSSES)}, got {self.loss!r}.")
         if self.new_item_cost is not None and not 0 <= self.new_item_cost < 1:
             raise ValueError(f"`new_item_cost` must be a share, at least 0 and below 1, got {self.new_item_cost}.")
         self.make_loss()  # What it cannot take is said now, not after the encoding.
+
+    @contextmanager
+    def matmul_precision(self) -> Iterator[None]:
+        """Products of float32 matrices are made by `float32_matmul_precision` inside, and as before after it."""
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(self.float32_matmul_precision)
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
 
     def make_loss(self) -> Callable[..., Any]:
         """The loss that `loss` names, with what was set for it.

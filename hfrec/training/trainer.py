@@ -160,7 +160,8 @@ class RecTrainer(HubPushes, SearchingTrainer):
         self._watch = LossWatch()
         if self.model_init is None:
             self._keep_fresh(self.model)
-        output = super().train(None if checkpoint is None else str(checkpoint), trial, *args, **kwargs)
+        with self.args.matmul_precision():
+            output = super().train(None if checkpoint is None else str(checkpoint), trial, *args, **kwargs)
         fresh, self._fresh = self._fresh, None
         if fresh is not None and trial is None:
             weigh(self, fresh, go_on=resume_from_checkpoint not in (None, False))

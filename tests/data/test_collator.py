@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from hfrec.data.collator import IGNORED, HistoryCollator, HistoryWindows
 from hfrec.data.histories import Histories
@@ -42,3 +45,12 @@ def test_what_was_before_is_context(histories: Histories) -> None:
     assert len(windows) == 1
     newest = histories[4][-MAX_HISTORY - 1 :].tolist()
     assert batch["rows"][batch["attention_mask"] > 0].tolist() == newest[:-1] and batch["labels"][0, -1] == newest[-1]
+
+
+def test_labels_have_weights_where_events_have(histories: Histories) -> None:
+    assert "label_weights" not in HistoryCollator(HistoryWindows(histories, MAX_HISTORY))([0, 2])
+    weighed = replace(histories, weights=histories.rows / 10)
+    batch = HistoryCollator(HistoryWindows(weighed, MAX_HISTORY))([0, 2])
+    valid = batch["labels"] != IGNORED
+    assert valid.sum() > 5
+    torch.testing.assert_close(batch["label_weights"][valid], batch["labels"][valid] / 10)

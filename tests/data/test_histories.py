@@ -145,6 +145,12 @@ def test_from_interactions_against_brute_force(text):
     ]
 
 
+def test_weights_that_are_all_one_are_none():
+    items = Catalog.from_frame([{"item_id": "a"}])
+    events = load_interactions([{"user_id": "u", "item_id": "a", "event_type": "view"}])
+    assert Histories.from_interactions(events, items).weights is None
+
+
 def test_impressions_only_are_no_histories():
     events = load_interactions([{"user_id": "u", "item_id": "a", "event_type": "impression"}])
     histories = Histories.from_interactions(events, Catalog.from_frame([{"item_id": "a"}]))

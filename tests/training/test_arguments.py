@@ -1,12 +1,17 @@
-"""What a run may say of its loss."""
+"""What a run may say of its loss and its arithmetic."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import TrainerCallback
 
 import hfrec
+from hfrec.data.splits import Splits
+from hfrec.items.table import ItemTable
 from hfrec.losses import BCE, GBCE, FullSoftmax, InBatchSoftmax, SampledSoftmax
 
 
@@ -37,8 +42,28 @@ def test_a_loss_is_made_of_what_was_set_for_it(settings: dict[str, Any], loss: o
         ({"loss": "sampled_softmax", "gbce_t": 0.5}, r"`gbce_t` is for the losses gbce; .* got 0\.5"),
         ({"loss": "gbce", "gbce_t": 2.0}, r"`t` must be at least 0 and at most 1, got 2\.0"),
         ({"loss": "gbce", "num_negatives": 0}, "`num_negatives` must be at least 1, got 0"),
+        ({"float32_matmul_precision": "low"}, "`float32_matmul_precision` must be one of .*'medium'.*, got 'low'"),
     ],
 )
-def test_what_a_loss_does_not_know_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         hfrec.RecTrainingArguments("out", **settings)
+
+
+def test_matrices_are_multiplied_by_that_precision_in_training_alone(
+    splits: Splits, shop_items: ItemTable, tmp_path: Path
+) -> None:
+    seen = []
+
+    class Look(TrainerCallback):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            seen.append(torch.get_float32_matmul_precision())
+
+    model = hfrec.RecModel(hfrec.RecConfig.for_items(shop_items, hidden_size=16, max_history=5, memories=[]))
+    arguments = hfrec.RecTrainingArguments(
+        str(tmp_path), float32_matmul_precision="medium", max_steps=2, eval_strategy="no", save_strategy="no",
+        load_best_model_at_end=False, disable_tqdm=True,
+    )  # fmt: skip
+    before = torch.get_float32_matmul_precision()
+    hfrec.RecTrainer(model, arguments, splits=splits, items=shop_items, callbacks=[Look()]).train()
+    assert seen == ["medium"] * 2 and torch.get_float32_matmul_precision() == before != "medium"
