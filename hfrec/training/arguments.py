@@ -76,6 +76,8 @@ class RecTrainingArguments(TrainingArguments):
     keep_checkpoints: bool = field(default=False, metadata={"help": "Keep them when a run of `train.py` has ended."})
 
     def __post_init__(self) -> None:
+        # Without an accelerator bfloat16 can only be meant for the CPU; transformers wants to be told so.
+        self.use_cpu = self.use_cpu or (self.bf16 and not torch.accelerator.is_available())
         super().__post_init__()
         if self.float32_matmul_precision not in MATMUL_PRECISIONS:
             raise ValueError(

@@ -67,3 +67,19 @@ def test_matrices_are_multiplied_by_that_precision_in_training_alone(
     before = torch.get_float32_matmul_precision()
     hfrec.RecTrainer(model, arguments, splits=splits, items=shop_items, callbacks=[Look()]).train()
     assert seen == ["medium"] * 2 and torch.get_float32_matmul_precision() == before != "medium"
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="an accelerator is there")
+def test_bfloat16_is_for_the_cpu_where_there_is_nothing_else(
+    splits: Splits, shop_items: ItemTable, tmp_path: Path
+) -> None:
+    model = hfrec.RecModel(hfrec.RecConfig.for_items(shop_items, hidden_size=16, max_history=5, memories=[]))
+    arguments = hfrec.RecTrainingArguments(
+        str(tmp_path), bf16=True, max_steps=2, eval_strategy="no", save_strategy="no", load_best_model_at_end=False,
+        disable_tqdm=True,
+    )  # fmt: skip
+    products = []
+    model.backbone.h[0].mlp.register_forward_hook(lambda module, inputs, output: products.append(output.dtype))
+    trainer = hfrec.RecTrainer(model, arguments, splits=splits, items=shop_items)
+    assert trainer.train().global_step == 2 and set(products) == {torch.bfloat16}
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
