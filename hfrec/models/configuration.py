@@ -32,8 +32,8 @@ class RecConfig(PreTrainedConfig):
         event_types: names of event types that are an input; empty for none.
         max_history: newest events of a history that the model reads.
         dropout: of the inputs and of the default backbone.
-        attention_dropout: of the default backbone's attention weights; `None` for `dropout`. At 0 attention is fused, and
-            long histories are trained on in two thirds of the time.
+        attention_dropout: of the default backbone's attention weights; `None` for `dropout`. At 0 attention is fused,
+            and long histories are trained on in two thirds of the time.
         memories: what is counted and weighed beside the Transformer, of `transitions`, `popularity`, `factors`, `words`
             and `vectors`.
         memory_decay: what the item before the newest recalls, as a share of what the newest does, and so on.

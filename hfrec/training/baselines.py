@@ -52,9 +52,12 @@ CHOICES: dict[type[Baseline], dict[str, tuple[Any, ...]]] = {
 """What is chosen on validation, one setting after the other in this order, each the best of its values."""
 
 
-def fit_baselines(train: Histories, items: ItemTable, validation: Targets) -> dict[str, Baseline]:
-    """All of `each_baseline`, by name."""
-    return dict(each_baseline(train, items, validation))
+def fit_baselines(
+    train: Histories, items: ItemTable, validation: Targets, returned: Histories | None = None
+) -> dict[str, Baseline]:
+    """All of `each_baseline`, by name; after the choice refitted to the histories `returned`, if any."""
+    fitted = dict(each_baseline(train, items, validation))
+    return fitted if returned is None else {name: one.refitted(returned) for name, one in fitted.items()}
 
 
 def each_baseline(train: Histories, items: ItemTable, validation: Targets) -> Iterator[tuple[str, Baseline]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from hfrec.data.histories import Targets
 from hfrec.evaluation.accuracy import metric_values
 from hfrec.evaluation.bootstrap import paired_interval
 from hfrec.evaluation.evaluator import evaluate
 from hfrec.evaluation.slices import part_slices
-from hfrec.models import RecConfig, RecModel
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.baselines import choices_of, fit_baselines
-from hfrec.training.checkpoints import resume_point
 from hfrec.training.cost import Cost
 from hfrec.training.run import (
     DataConfig,
@@ -30,8 +29,8 @@ from hfrec.training.run import (
     environment,
     load_data,
     make_encoder,
+    train_model,
 )
-from hfrec.training.trainer import RecTrainer
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -73,20 +72,20 @@ def run_benchmark(config: Any) -> dict[str, Any]:
         config: what `build_benchmark_parser().parse_args()` gives.
 
     Raises:
-        ValueError: a variant sets a field that a run does not have or asks for a refit, or the reference is no variant.
+        ValueError: a variant sets a field that a run does not have or has other test targets than the baselines, or the
+            reference is no variant.
     """
     benchmark = BenchmarkConfig(**config.benchmark.as_dict())
     run = {name: config[name].as_dict() for name in _SECTIONS}
     cells = {name: _varied(run, name, fields) for name, fields in config.variants.items()}
     if benchmark.reference is not None and benchmark.reference not in cells:
         raise ValueError(f"`benchmark.reference` must be one of {list(cells)}, got {benchmark.reference!r}.")
-    if any(sections["training"]["refit"] for sections in cells.values()):
-        raise ValueError("A benchmark judges what validation chose: `training.refit` must be false, got true.")
     folder = Path(run["training"]["output_dir"])
     # Spawned, one task each: what a process held at most is what its run needed.
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
         if not (folder / BASELINES / CELL_FILE).exists():
             processes.submit(judge_baselines, run, folder / BASELINES).result()
+        processes.submit(check_targets, cells, folder / BASELINES).result()
         for seed in benchmark.seeds:
             for name, sections in cells.items():
                 cell = folder / _slug(name) / f"seed_{seed}"
@@ -103,16 +102,16 @@ def judge_baselines(sections: dict[str, dict[str, Any]], folder: Path) -> None:
     data, arguments = _read(sections, folder, 0)
     catalog, splits = load_data(data)
     items = encode_items(catalog, make_encoder(data), arguments)
-    train = splits.train_histories(catalog)
+    train, validation = splits.train_histories(catalog), splits.targets("validation", catalog)
+    if arguments.refit:
+        splits = splits.with_validation_returned()
+    learned = splits.train_histories(catalog)
+    fitted = fit_baselines(train, items, validation, learned if arguments.refit else None)
     targets = splits.targets("test", catalog, data.candidates)
-    fitted = fit_baselines(train, items, splits.targets("validation", catalog, data.candidates))
-    slices = part_slices(splits, "test", targets, train, catalog)
-    judged = {name: evaluate(one, targets, slices=slices) for name, one in fitted.items()}
-    ranks = {f"ranks/{name}": one.ranks for name, one in judged.items()}
-    save_file(
-        ranks | {"users": targets.users} | {f"slices/{name}": chosen for name, chosen in slices.items()},
-        folder / RANKS_FILE,
-    )
+    slices = part_slices(splits, "test", targets, learned, catalog)
+    ranks = {f"ranks/{name}": evaluate(one, targets).ranks for name, one in fitted.items()}
+    chosen = {f"slices/{name}": chosen for name, chosen in slices.items()}
+    save_file(ranks | _identity(targets) | chosen, folder / RANKS_FILE)
     about = {
         "dataset": data.name,
         "split": splits.protocol,
@@ -122,32 +121,38 @@ def judge_baselines(sections: dict[str, dict[str, Any]], folder: Path) -> None:
     _complete(folder, about)
 
 
+def check_targets(cells: dict[str, dict[str, dict[str, Any]]], folder: Path) -> None:
+    """Refuse a variant whose data have other test targets than those that the baselines in `folder` were judged on."""
+    there = load_file(folder / RANKS_FILE)
+    judged: dict[str, bool] = {}
+    for name, sections in cells.items():
+        data = DataConfig(**sections["data"])
+        log = repr([getattr(data, field.name) for field in fields(data) if "encoder" not in field.name])
+        if log not in judged:
+            catalog, splits = load_data(data)
+            identity = _identity(splits.targets("test", catalog, data.candidates))
+            judged[log] = all(np.array_equal(values, there[key]) for key, values in identity.items())
+        if not judged[log]:
+            raise ValueError(
+                f"Every variant must be judged on the same test targets, {name!r} has others than the baselines in "
+                f"{folder}. Keep its `data` as they are, or begin in an empty folder."
+            )
+
+
 def train_cell(sections: dict[str, dict[str, Any]], seed: int, folder: Path) -> None:
     """One variant under one seed: the recommender, its ranks of the test targets and what it cost, into `folder`."""
-    from transformers import set_seed
-
-    folder.mkdir(parents=True, exist_ok=True)
     data, arguments = _read(sections, folder, seed)
-    checkpoint = resume_point(str(folder), True)
-    set_seed(seed)
-    catalog, splits = load_data(data)
-    encoder, cost = make_encoder(data), Cost()
-    items = encode_items(catalog, encoder, arguments)
-    model = RecModel(RecConfig.for_items(items, **sections["model"]))
-    model.item_encoder = encoder
-    trainer = RecTrainer(model, arguments, splits=splits, items=items)
-    with cost.of("train"):
-        trainer.train(None if checkpoint is None else str(checkpoint))
-        if arguments.new_item_cost is not None:
-            trainer.choose_new_item_boost(arguments.new_item_cost)
+    cost = Cost()
+    trainer, chooser = train_model(data, sections["model"], arguments, cost)
     trainer.save_model(str(folder / RECOMMENDER))
-    validation = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
+    validation = chooser.judged()
+    targets = trainer.splits.targets("test", trainer.catalog, data.candidates)
     with cost.of("evaluate"):
-        judged = evaluate(trainer.model, splits.targets("test", catalog, data.candidates))
+        judged = evaluate(trainer.model, targets)
     save_file({"ranks": judged.ranks}, folder / RANKS_FILE)
     discard_checkpoints(arguments)
-    facts = {"parameters": sum(weight.numel() for weight in model.parameters()), "epochs": trainer.state.epoch}
-    chosen = choices(trainer) | {"validation": {metric: validation[metric] for metric in METRICS}}
+    facts = {"parameters": sum(one.numel() for one in trainer.model.parameters()), "epochs": chooser.state.epoch}
+    chosen = choices(chooser) | {"validation": {metric: validation[metric] for metric in METRICS}}
     _complete(folder, {"chosen": chosen, **facts, **cost.facts()})
 
 
@@ -236,8 +241,13 @@ def _varied(run: dict[str, dict[str, Any]], name: str, fields: dict[str, Any]) -
 
 
 def _read(sections: dict[str, dict[str, Any]], folder: Path, seed: int) -> tuple[DataConfig, RecTrainingArguments]:
-    training = sections["training"] | {"output_dir": str(folder), "seed": seed}
+    training = sections["training"] | {"output_dir": str(folder), "seed": seed, "resume_from_checkpoint": True}
     return DataConfig(**sections["data"]), RecTrainingArguments(**training)
+
+
+def _identity(targets: Targets) -> dict[str, np.ndarray]:
+    """By which targets are known: whose they are, and which items."""
+    return {"users": targets.users, "rows": targets.rows}
 
 
 def _complete(folder: Path, content: dict[str, Any]) -> None:

@@ -125,42 +125,59 @@ def run_training(config: Any) -> dict[str, Any]:
         ValueError: `output_dir` holds the checkpoints of an interrupted run, and nothing is said about them.
     """
     data, arguments = DataConfig(**config.data.as_dict()), RecTrainingArguments(**config.training.as_dict())
+    cost = Cost()
+    trainer, chooser = train_model(data, config.model.as_dict(), arguments, cost)
+    trainer.save_model(arguments.output_dir)
+    with cost.of("evaluate"):
+        judged, chosen = judge(trainer, chooser, data)
+    results = {**described(data, trainer.splits, judged), **cost.facts(), "environment": environment()}
+    results |= {"chosen": chosen, "curve": training_curve(chooser.state.log_history), "model": model_facts(trainer)}
+    results |= run_facts(data, trainer.items, arguments.licence)
+    publish(results, trainer, arguments)
+    return results
+
+
+def train_model(
+    data: DataConfig, settings: dict[str, Any], arguments: RecTrainingArguments, cost: Cost
+) -> tuple[RecTrainer, RecTrainer]:
+    """Encode and train: the trainer of the model that is to be saved, and the one that was judged on validation, which
+    is another where there was a refit.
+
+    Args:
+        settings: fields of `RecConfig`.
+        cost: what encoding, training and refitting took is added to it.
+
+    Raises:
+        DataError, ValueError: as of `run_training`.
+    """
     from transformers import set_seed
 
     checkpoint = resume_point(arguments.output_dir, arguments.resume_from_checkpoint)
     set_seed(arguments.seed)
     # Reading a catalogue may take hours: what is wrong with the model or the folder is said before.
-    RecConfig(modalities={"any": 1}, **config.model.as_dict())
+    RecConfig(modalities={"any": 1}, **settings)
     Path(arguments.output_dir).mkdir(parents=True, exist_ok=True)
     catalog, splits = load_data(data)
-    encoder, cost = make_encoder(data), Cost()
+    encoder = make_encoder(data)
     with cost.of("encode"):
         items = encode_items(catalog, encoder, arguments)
 
     def build(arguments: RecTrainingArguments, splits: Splits, callbacks: Sequence[Any] = ()) -> RecTrainer:
-        model = RecModel(RecConfig.for_items(items, **config.model.as_dict()))
+        model = RecModel(RecConfig.for_items(items, **settings))
         model.item_encoder = encoder
         return RecTrainer(model, arguments, splits=splits, items=items, callbacks=[*callbacks])
 
-    chooser = trainer = build(arguments, splits)
+    chooser = build(arguments, splits)
     if checkpoint is None:
         discard_checkpoints(arguments)
     with cost.of("train"):
         chooser.train(None if checkpoint is None else str(checkpoint))
         if arguments.new_item_cost is not None:
             chooser.choose_new_item_boost(arguments.new_item_cost)
-    if arguments.refit:
-        with cost.of("refit"):
-            trainer = refit(chooser, build)
-    trainer.save_model(arguments.output_dir)
-
-    with cost.of("evaluate"):
-        judged, chosen = judge(trainer, chooser, data)
-    results = {**described(data, trainer.splits, judged), **cost.facts(), "environment": environment()}
-    results |= {"chosen": chosen, "curve": training_curve(chooser.state.log_history), "model": model_facts(trainer)}
-    results |= run_facts(data, items, arguments.licence)
-    publish(results, trainer, arguments)
-    return results
+    if not arguments.refit:
+        return chooser, chooser
+    with cost.of("refit"):
+        return refit(chooser, build), chooser
 
 
 def publish(results: dict[str, Any], trainer: RecTrainer, arguments: RecTrainingArguments) -> None:
@@ -244,10 +261,9 @@ def judge(trainer: RecTrainer, chooser: RecTrainer, data: DataConfig) -> tuple[d
     items = trainer.model.items
     targets = trainer.splits.targets("test", items.catalog, data.candidates)
     slices = part_slices(trainer.splits, "test", targets, trainer.train_histories, items.catalog)
-    baselines = fit_baselines(chooser.train_histories, items, chooser.eval_dataset)
+    returned = None if trainer is chooser else trainer.train_histories
+    baselines = fit_baselines(chooser.train_histories, items, chooser.eval_dataset, returned)
     chosen = choices(chooser) | choices_of(baselines)
-    if trainer is not chooser:
-        baselines = {name: one.refitted(trainer.train_histories) for name, one in baselines.items()}
     judged = {
         name: evaluate(one, targets, slices=slices) for name, one in {"hfrec": trainer.model, **baselines}.items()
     }

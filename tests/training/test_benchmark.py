@@ -95,7 +95,6 @@ def test_it_goes_on_with_what_is_missing(config: Path, results: dict[str, Any]) 
     ("change", "message"),
     [
         ({"model.hidden": 3}, r"The variant 'everything' sets `model\.hidden`, which a run does not have"),
-        ({"training.refit": True}, r"`training\.refit` must be false, got true"),
         ({"hidden_size": 3}, r"The variant 'everything' sets `hidden_size`, which a run does not have"),
     ],
 )
@@ -104,6 +103,30 @@ def test_a_variant_that_cannot_be_is_named(config: Path, change: dict[str, Any],
     parsed.variants["everything"] = change
     with pytest.raises(ValueError, match=message):
         run_benchmark(parsed)
+
+
+def test_a_variant_that_is_judged_on_other_targets_is_named(config: Path, results: dict[str, Any]) -> None:
+    parsed = build_benchmark_parser().parse_args(["--config", str(config)])
+    parsed.variants["everything"] = {"data.split": "by_time"}
+    with pytest.raises(ValueError, match=r"must be judged on the same test targets, 'everything' has others"):
+        run_benchmark(parsed)
+
+
+def test_what_was_held_out_is_given_back_and_may_be_trained_on(config: Path, tmp_path: Path) -> None:
+    """Cold items: every baseline and the model are refitted; a variant that has seen all items stands beside."""
+    parsed = build_benchmark_parser().parse_args(["--config", str(config)])
+    parsed.training.output_dir, parsed.training.refit, parsed.data.split = str(tmp_path), True, "cold_items"
+    parsed.model.memories, parsed.benchmark.seeds, parsed.benchmark.reference = ["transitions"], (0,), None
+    parsed.variants = {"held out": {}, "seen": {"data.split": "leave_last"}}
+    found = run_benchmark(parsed)
+    assert "cold" in found["users"] and found["split"].endswith("validation returned")
+    cold = {name: found["figures"][name]["cold"]["hr@10"]["mean"] for name in found["figures"]}
+    assert cold["popularity"] == cold["counting transitions"] == cold["held out"] == 0 < cold["seen"]
+    held_out = {
+        name: hfrec.RecModel.from_pretrained(tmp_path / name / "seed_0/recommender") for name in ("held_out", "seen")
+    }
+    known = {name: len(model.known_rows) for name, model in held_out.items()}
+    assert known["held_out"] < known["seen"]
 
 
 def test_a_reference_that_is_no_variant_is_named(config: Path) -> None:
