@@ -140,8 +140,10 @@ class RecConfig(PreTrainedConfig):
         for name in ("memory_window", "memory_size", "num_factors"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        if not self.modalities and not self.use_item_ids:
-            raise ValueError("A model needs `modalities` or `use_item_ids`: otherwise it knows nothing of an item.")
+        if not self.modalities and not self.use_item_ids and not self.word_size:
+            raise ValueError(
+                "A model needs `modalities`, `use_item_ids` or a `word_size`: otherwise it knows nothing of an item."
+            )
 
     @classmethod
     def for_items(cls, items: ItemTable, **settings: Any) -> RecConfig:

@@ -114,6 +114,25 @@ def test_what_cannot_work_is_named(shop_items: ItemTable, train: Histories) -> N
         hfrec.RecConfig(item_id_dropout=1.5)
 
 
+def test_words_alone_tell_items_apart(splits: Splits, shop_items: ItemTable, train: Histories, tmp_path: Path) -> None:
+    """Neither ids, nor an encoder, nor counts: what the Transformer reads of an item is the vector of its words."""
+    torch.manual_seed(0)
+    items = ItemTable.of_ids(shop_items.catalog)
+    config = hfrec.RecConfig.for_items(
+        items, hidden_size=32, max_history=20, word_size=32, use_item_ids=False, memories=[]
+    )
+    arguments = hfrec.RecTrainingArguments(
+        str(tmp_path), num_train_epochs=8, per_device_train_batch_size=16, learning_rate=3e-3, disable_tqdm=True
+    )
+    trainer = hfrec.RecTrainer(hfrec.RecModel(config), arguments, splits=splits, items=items)
+    before = trainer.judged()["ndcg@10"]
+    trainer.train()
+    assert trainer.judged()["ndcg@10"] > 1.3 * before
+    trainer.save_model()
+    again = hfrec.RecModel.from_pretrained(tmp_path)
+    assert torch.equal(again.score(train.take([0, 5])), trainer.model.score(train.take([0, 5])))
+
+
 def test_a_cold_item_is_told_from_others_by_content(trained_folder: Path) -> None:
     model = hfrec.RecModel.from_pretrained(trained_folder)
     cold = np.flatnonzero(model.statistics.popularity == 0)[1:]
