@@ -39,6 +39,8 @@ RESULTS_FILE, RANKS_FILE, CELL_FILE = "benchmark.json", "ranks.safetensors", "ce
 BASELINES, RECOMMENDER = "baselines", "recommender"
 METRICS = ("hr@10", "ndcg@10")
 _SECTIONS = ("data", "model", "training")
+_MAY_DIFFER = ("data.cache", "training.output_dir", "training.resume_from_checkpoint", "training.disable_tqdm")
+"""What moves no figure: a cell that was trained under others is whole all the same."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def run_benchmark(config: Any) -> dict[str, Any]:
         config: what `build_benchmark_parser().parse_args()` gives.
 
     Raises:
-        ValueError: a variant sets a field that a run does not have or has other test targets than the baselines, or the
-            reference is no variant.
+        ValueError: a variant sets a field that a run does not have or has other test targets than the baselines, the
+            reference is no variant, or what is complete was trained under other settings.
     """
     benchmark = BenchmarkConfig(**config.benchmark.as_dict())
     run = {name: config[name].as_dict() for name in _SECTIONS}
@@ -83,13 +85,13 @@ def run_benchmark(config: Any) -> dict[str, Any]:
     folder = Path(run["training"]["output_dir"])
     # Spawned, one task each: what a process held at most is what its run needed.
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
-        if not (folder / BASELINES / CELL_FILE).exists():
+        if not _is_complete(folder / BASELINES, run, ("data.", "training.refit")):
             processes.submit(judge_baselines, run, folder / BASELINES).result()
         processes.submit(check_targets, cells, folder / BASELINES).result()
         for seed in benchmark.seeds:
             for name, sections in cells.items():
                 cell = folder / _slug(name) / f"seed_{seed}"
-                if not (cell / CELL_FILE).exists():
+                if not _is_complete(cell, sections):
                     processes.submit(train_cell, sections, seed, cell).result()
                 results = collect(folder, {one: config.variants[one] for one in cells}, benchmark)
                 (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -118,7 +120,7 @@ def judge_baselines(sections: dict[str, dict[str, Any]], folder: Path) -> None:
         "candidates": len(targets.candidates),
         "chosen": choices_of(fitted),
     }
-    _complete(folder, about)
+    _complete(folder, sections, about)
 
 
 def check_targets(cells: dict[str, dict[str, dict[str, Any]]], folder: Path) -> None:
@@ -153,7 +155,7 @@ def train_cell(sections: dict[str, dict[str, Any]], seed: int, folder: Path) -> 
     discard_checkpoints(arguments)
     facts = {"parameters": sum(one.numel() for one in trainer.model.parameters()), "epochs": chooser.state.epoch}
     chosen = choices(chooser) | {"validation": {metric: validation[metric] for metric in METRICS}}
-    _complete(folder, {"chosen": chosen, **facts, **cost.facts()})
+    _complete(folder, sections, {"chosen": chosen, **facts, **cost.facts()})
 
 
 def collect(folder: Path, variants: dict[str, dict[str, Any]], benchmark: BenchmarkConfig) -> dict[str, Any]:
@@ -176,6 +178,8 @@ def collect(folder: Path, variants: dict[str, dict[str, Any]], benchmark: Benchm
             ranks = [load_file(path / RANKS_FILE)["ranks"] for path in done]
             values[name] = {metric: np.stack([metric_values(one, metric) for one in ranks]) for metric in METRICS}
             cells[name] = {path.name: json.loads((path / CELL_FILE).read_text("utf-8")) for path in done}
+            for cell in cells[name].values():
+                cell.pop("settings")  # Those of the run stand above, and what the variant sets beside.
     strongest = max(baselines, key=lambda name: values[name]["ndcg@10"].mean())
     held_against = [strongest, *([benchmark.reference] if benchmark.reference in cells else [])]
 
@@ -250,10 +254,38 @@ def _identity(targets: Targets) -> dict[str, np.ndarray]:
     return {"users": targets.users, "rows": targets.rows}
 
 
-def _complete(folder: Path, content: dict[str, Any]) -> None:
+def _settings(sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What was set of a run, by dotted fields: what differs from the defaults, and moves a figure."""
+    defaults = build_parser().get_defaults()
+    values = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
+    found = {key: value for key, value in values.items() if key not in _MAY_DIFFER and value != defaults[key]}
+    settings: dict[str, Any] = json.loads(json.dumps(found, default=str))
+    return settings
+
+
+def _is_complete(folder: Path, sections: dict[str, dict[str, Any]], of: tuple[str, ...] = ("",)) -> bool:
+    """Whether `folder` holds what these settings give, of those whose names begin as one of `of`.
+
+    Raises:
+        ValueError: it holds what others gave.
+    """
+    if not (folder / CELL_FILE).exists():
+        return False
+    theirs, ours = json.loads((folder / CELL_FILE).read_text("utf-8"))["settings"], _settings(sections)
+    for key in sorted(theirs.keys() | ours.keys()):
+        if key.startswith(of) and theirs.get(key) != ours.get(key):
+            raise ValueError(
+                f"{folder} was made with `{key}` {theirs.get(key)!r}, now it is {ours.get(key)!r} (None: the default). "
+                "Remove that folder, or set another `training.output_dir`."
+            )
+    return True
+
+
+def _complete(folder: Path, sections: dict[str, dict[str, Any]], content: dict[str, Any]) -> None:
     """Written last: what has it is whole."""
     path = folder / CELL_FILE
     beside = path.with_suffix(".part")
+    content = {"settings": _settings(sections), **content}
     beside.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
     beside.replace(path)
 

@@ -105,6 +105,23 @@ def test_a_variant_that_cannot_be_is_named(config: Path, change: dict[str, Any],
         run_benchmark(parsed)
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--model.dropout", "0.4", r"everything.seed_0 was made with `model\.dropout` None, now it is 0\.4"),
+        ("--data.user_core", "2", r"baselines was made with `data\.user_core` None, now it is 2"),
+    ],
+)
+def test_what_other_settings_gave_is_not_mistaken_for_this(
+    config: Path, results: dict[str, Any], flag: str, value: str, message: str
+) -> None:
+    parsed = build_benchmark_parser().parse_args(["--config", str(config), flag, value])
+    parsed.variants = {"everything": {}}
+    parsed.benchmark.reference = None
+    with pytest.raises(ValueError, match=message):
+        run_benchmark(parsed)
+
+
 def test_a_variant_that_is_judged_on_other_targets_is_named(config: Path, results: dict[str, Any]) -> None:
     parsed = build_benchmark_parser().parse_args(["--config", str(config)])
     parsed.variants["everything"] = {"data.split": "by_time"}
