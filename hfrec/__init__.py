@@ -37,7 +37,7 @@ _EXPORTS = {
     "Targets": "hfrec.data.histories",
     "TextNeighbours": "hfrec.models.neighbours",
     "VectorNeighbours": "hfrec.models.neighbours",
-    "benchmark_table": "hfrec.training.benchmark",
+    "benchmark_table": "hfrec.training.benchmark_page",
     "compare_losses": "hfrec.training.compare",
     "compare_updates": "hfrec.training.compare_updates",
     "evaluate": "hfrec.evaluation.evaluator",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from multiprocessing import get_context
@@ -19,7 +20,9 @@ from hfrec.evaluation.evaluator import evaluate
 from hfrec.evaluation.slices import part_slices
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.baselines import choices_of, fit_baselines
+from hfrec.training.benchmark_page import benchmark_page
 from hfrec.training.cost import Cost
+from hfrec.training.facts import MOVE_NO_FIGURE, command_line
 from hfrec.training.run import (
     DataConfig,
     build_parser,
@@ -35,12 +38,10 @@ from hfrec.training.run import (
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-RESULTS_FILE, RANKS_FILE, CELL_FILE = "benchmark.json", "ranks.safetensors", "cell.json"
+RESULTS_FILE, PAGE_FILE, RANKS_FILE, CELL_FILE = "benchmark.json", "benchmark.md", "ranks.safetensors", "cell.json"
 BASELINES, RECOMMENDER = "baselines", "recommender"
 METRICS = ("hr@10", "ndcg@10")
 _SECTIONS = ("data", "model", "training")
-_MAY_DIFFER = ("data.cache", "training.output_dir", "training.resume_from_checkpoint", "training.disable_tqdm")
-"""What moves no figure: a cell that was trained under others is whole all the same."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def build_benchmark_parser() -> ArgumentParser:
 
 
 def run_benchmark(config: Any) -> dict[str, Any]:
-    """Train, judge and compare; returns what `<output_dir>/benchmark.json` holds.
+    """Train, judge and compare; returns what `<output_dir>/benchmark.json` holds, and `benchmark.md` beside it says.
 
     A variant under a seed that is complete is not trained again, and one that was cut goes on: the same command goes on
     with a benchmark.
@@ -95,6 +96,7 @@ def run_benchmark(config: Any) -> dict[str, Any]:
                     processes.submit(train_cell, sections, seed, cell).result()
                 results = collect(folder, {one: config.variants[one] for one in cells}, benchmark)
                 (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
+                (folder / PAGE_FILE).write_text(benchmark_page(results), encoding="utf-8")
     return results
 
 
@@ -194,6 +196,7 @@ def collect(folder: Path, variants: dict[str, dict[str, Any]], benchmark: Benchm
 
     about = json.loads((folder / BASELINES / CELL_FILE).read_text("utf-8"))
     return {
+        "command": command_line(sys.argv, ["python"]),
         **about,
         "users": {slice: len(np.unique(users[chosen])) for slice, chosen in slices.items()},
         "figures": {name: {slice: figures(name, chosen) for slice, chosen in slices.items()} for name in values},
@@ -209,29 +212,6 @@ def collect(folder: Path, variants: dict[str, dict[str, Any]], benchmark: Benchm
         "variants": {name: {"sets": variants[name], "seeds": cells[name]} for name in cells},
         "environment": environment(),
     }
-
-
-def benchmark_table(results: dict[str, Any]) -> str:
-    """The figures as Markdown: mean ± spread over seeds, and below them the differences."""
-    slices = list(results["users"])
-    heads = [f"{slice} ({results['users'][slice]:,} users)" for slice in slices]
-    lines = [f"| HR@10 / NDCG@10 | {' | '.join(heads)} |", f"|---|{'---:|' * len(slices)}"]
-    for name, by_slice in results["figures"].items():
-        cells = []
-        for slice in slices:
-            hr, ndcg = (by_slice[slice][metric] for metric in METRICS)
-            spread = f" ± {ndcg['spread']:.4f}" if name in results["variants"] else ""
-            cells.append(f"{hr['mean']:.4f} / {ndcg['mean']:.4f}{spread}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines.append("")
-    for name, others in results["differences"].items():
-        for other, by_slice in others.items():
-            said = [
-                f"{slice} {one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
-                for slice, one in by_slice.items()
-            ]
-            lines.append(f"* {name} - {other}, NDCG@10: {', '.join(said)}")
-    return "\n".join(lines)
 
 
 def _varied(run: dict[str, dict[str, Any]], name: str, fields: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -258,7 +238,7 @@ def _settings(sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What was set of a run, by dotted fields: what differs from the defaults, and moves a figure."""
     defaults = build_parser().get_defaults()
     values = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
-    found = {key: value for key, value in values.items() if key not in _MAY_DIFFER and value != defaults[key]}
+    found = {key: value for key, value in values.items() if key not in MOVE_NO_FIGURE and value != defaults[key]}
     settings: dict[str, Any] = json.loads(json.dumps(found, default=str))
     return settings
 

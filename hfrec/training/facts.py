@@ -13,15 +13,15 @@ from hfrec.model_card.fields import LICENCES
 
 _SETTINGS = ("min_rating", "duplicates", "user_core", "item_core", "candidates", "unknown_items", "max_text_tokens")
 
-_MOVE_NO_FIGURE = frozenset(
+MOVE_NO_FIGURE = frozenset(
     {
-        "--data.cache",
-        "--training.disable_tqdm",
-        "--training.output_dir",
-        "--training.resume_from_checkpoint",
+        "data.cache",
+        "training.disable_tqdm",
+        "training.output_dir",
+        "training.resume_from_checkpoint",
     }
 )
-"""Overrides that say where files of this machine lie and what is shown: nobody needs them to repeat a figure."""
+"""Fields that say where files of this machine lie and what is shown: nobody needs them to repeat a figure."""
 
 
 def run_facts(data: Any, items: ItemTable, licence: str | None) -> dict[str, Any]:
@@ -47,15 +47,19 @@ def licence_fields(licence: str) -> dict[str, str]:
     return {"model": licence} if licence in LICENCES else {"model": "other", "name": licence}
 
 
-def command_line(argv: Sequence[str]) -> str:
-    """The command of this process, as it is typed in the repository; `_MOVE_NO_FIGURE` is left out."""
+def command_line(argv: Sequence[str], launcher: Sequence[str] = ("accelerate", "launch")) -> str:
+    """The command of this process, as it is typed in the repository; `MOVE_NO_FIGURE` is left out.
+
+    Args:
+        launcher: what starts a script of `train/`.
+    """
     script = Path(argv[0])
     given, left_out = [], False
     for argument in argv[1:]:
         if argument.startswith("--"):
-            left_out = argument.split("=")[0] in _MOVE_NO_FIGURE
+            left_out = argument.split("=")[0].removeprefix("--") in MOVE_NO_FIGURE
         if not left_out:
             given.append(argument)
     if script.parent.name == "train" and script.suffix == ".py":
-        return shlex.join(["accelerate", "launch", f"train/{script.name}", *given])
+        return shlex.join([*launcher, f"train/{script.name}", *given])
     return shlex.join([script.stem if script.suffix in (".py", ".exe") else script.name, *given])

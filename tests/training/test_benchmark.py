@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 
 import hfrec
 from hfrec.data.synthetic import Shop
-from hfrec.training.benchmark import CELL_FILE, RANKS_FILE, benchmark_table, build_benchmark_parser, run_benchmark
+from hfrec.training.benchmark import CELL_FILE, RANKS_FILE, build_benchmark_parser, run_benchmark
+from hfrec.training.benchmark_page import benchmark_page, benchmark_table
 
 CONFIG = """
 data: {{name: shop, interactions: {folder}/interactions.parquet, items: {folder}/items.parquet, duplicates: first,
@@ -42,7 +43,17 @@ def results(config: Path, python: Callable) -> dict[str, Any]:
     assert ran.returncode == 0, ran.stderr[-3000:]
     found = json.loads((config.parent / "out/benchmark.json").read_text(encoding="utf-8"))
     assert benchmark_table(found) in ran.stdout
+    assert (config.parent / "out/benchmark.md").read_text(encoding="utf-8") == benchmark_page(found)
     return found
+
+
+def test_the_page_says_how_to_repeat_it_and_what_it_cost(config: Path, results: dict[str, Any]) -> None:
+    page = benchmark_page(results)
+    assert f"`python train/benchmark.py --config {config}`" in page and benchmark_table(results) in page
+    assert "* `model.hidden_size`: 16" in page and "output_dir" not in page
+    rows = [line for line in page.splitlines() if line.startswith("| ids only | `model.word_size` 0, ")]
+    for seed, (row, cell) in enumerate(zip(rows, results["variants"]["ids only"]["seeds"].values(), strict=True)):
+        assert f"| {seed} |" in row and f"| {cell['parameters']:,} |" in row
 
 
 def test_every_variant_is_judged_under_every_seed_beside_every_baseline(config: Path, results: dict[str, Any]) -> None:
