@@ -1,0 +1,54 @@
+"""Every benchmark that the README tells of has its page in `model_cards/benchmarks/`, rendered from figures beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hfrec.training.benchmark import build_benchmark_parser
+from hfrec.training.benchmark_page import benchmark_page, benchmark_table
+
+ROOT = Path(__file__).parents[2]
+FIGURES = sorted((ROOT / "model_cards/benchmarks").glob("*.json"))
+
+
+@pytest.fixture(params=FIGURES, ids=lambda path: path.stem)
+def path(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def results(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_there_are_some() -> None:
+    assert "benchmark_beauty" in {path.stem for path in FIGURES}
+
+
+def test_a_page_is_what_its_figures_give(path: Path, results: dict[str, Any]) -> None:
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == benchmark_page(results)
+
+
+def test_its_figures_are_of_the_config_as_it_is(
+    path: Path, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert results["command"] == f"python train/benchmark.py --config configs/{path.stem}.yaml"
+    config = build_benchmark_parser().parse_args(["--config", f"configs/{path.stem}.yaml"])
+    for field, value in results["settings"].items():
+        section, key = field.split(".")
+        assert config[section][key] == value, field
+    for name, variant in results["variants"].items():
+        assert config.variants[name] == variant["sets"], name
+        assert len(variant["seeds"]) <= len(config.benchmark.seeds)
+
+
+def test_the_readme_says_what_the_page_says(path: Path, results: dict[str, Any]) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert results["command"] in readme
+    rows = [row for row in benchmark_table(results).splitlines() if row.startswith("| ")]
+    assert len(rows) > 2 and [row for row in rows if row not in readme] == []
