@@ -1,4 +1,4 @@
-"""Every benchmark that the README tells of has its page in `model_cards/benchmarks/`, rendered from figures beside it."""
+"""Every benchmark with a table in the README has its page in `model_cards/benchmarks/`, rendered from its figures."""
 
 from __future__ import annotations
 
