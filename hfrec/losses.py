@@ -185,9 +185,9 @@ def _cross_entropy(
 ) -> Tensor:
     """Σ over positions of the cross-entropy over catalogue rows `(C,)`, of which `rows[place]` `(P,)` are the labels.
 
-    Of the logits `(P, C)`, to which `bias` `(C,)` is added, only so many are ever there. Where they do not
-    fit at once, torch's fused loss computes them; below torch 2.14 that is done here: a chunk of positions at a time,
-    and once more in the backward pass.
+    Of the logits `(P, C)`, to which `bias` `(C,)` is added, only `_LOGITS_AT_ONCE` are ever there, on a GPU
+    `_LOGITS_AT_ONCE_ON_A_GPU`. Where they do not fit at once, torch's fused loss computes them; below torch 2.14 that
+    is done here: a chunk of positions at a time, and once more in the backward pass.
     """
     vectors = candidates.embed(rows)
     at_once = _LOGITS_AT_ONCE if states.device.type == "cpu" else _LOGITS_AT_ONCE_ON_A_GPU

@@ -6,6 +6,7 @@ import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,11 +237,17 @@ def _identity(targets: Targets) -> dict[str, np.ndarray]:
 
 def _settings(sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What was set of a run, by dotted fields: what differs from the defaults, and moves a figure."""
-    defaults = build_parser().get_defaults()
+    defaults = _defaults()
     values = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
     found = {key: value for key, value in values.items() if key not in MOVE_NO_FIGURE and value != defaults[key]}
     settings: dict[str, Any] = json.loads(json.dumps(found, default=str))
     return settings
+
+
+@cache
+def _defaults() -> Any:
+    """The run of an empty file; a parser of all its fields is made once for all cells."""
+    return build_parser().get_defaults()
 
 
 def _is_complete(folder: Path, sections: dict[str, dict[str, Any]], of: tuple[str, ...] = ("",)) -> bool:

@@ -23,7 +23,10 @@ def benchmark_page(results: dict[str, Any]) -> str:
             "## Settings",
             "",
             *(f"* `{name}`: {value}" for name, value in results["settings"].items()),
-            *(f"* {name}: {', '.join(_chosen(chosen))}" for name, chosen in results["chosen"].items()),
+            *(
+                f"* {name}: {', '.join(f'{setting} {value}' for setting, value in chosen.items())}"
+                for name, chosen in results["chosen"].items()
+            ),
             *(f"* {name} {value}" for name, value in results["environment"].items()),
             "",
         ]
@@ -70,7 +73,3 @@ def _cost_table(results: dict[str, Any]) -> str:
                 f"{max(cell['peak_memory_mib'].values()):,.0f} |"
             )
     return "\n".join(lines)
-
-
-def _chosen(chosen: dict[str, Any]) -> list[str]:
-    return [f"{setting} {value}" for setting, value in chosen.items()]

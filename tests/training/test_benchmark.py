@@ -150,10 +150,10 @@ def test_what_was_held_out_is_given_back_and_may_be_trained_on(config: Path, tmp
     assert "cold" in found["users"] and found["split"].endswith("validation returned")
     cold = {name: found["figures"][name]["cold"]["hr@10"]["mean"] for name in found["figures"]}
     assert cold["popularity"] == cold["counting transitions"] == cold["held out"] == 0 < cold["seen"]
-    held_out = {
+    models = {
         name: hfrec.RecModel.from_pretrained(tmp_path / name / "seed_0/recommender") for name in ("held_out", "seen")
     }
-    known = {name: len(model.known_rows) for name, model in held_out.items()}
+    known = {name: len(model.known_rows) for name, model in models.items()}
     assert known["held_out"] < known["seen"]
 
 
