@@ -235,7 +235,7 @@ def _identity(targets: Targets) -> dict[str, np.ndarray]:
     return {"users": targets.users, "rows": targets.rows}
 
 
-def _settings(sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def settings_of(sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What was set of a run, by dotted fields: what differs from the defaults, and moves a figure."""
     defaults = _defaults()
     values = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
@@ -258,7 +258,7 @@ def _is_complete(folder: Path, sections: dict[str, dict[str, Any]], of: tuple[st
     """
     if not (folder / CELL_FILE).exists():
         return False
-    theirs, ours = json.loads((folder / CELL_FILE).read_text("utf-8"))["settings"], _settings(sections)
+    theirs, ours = json.loads((folder / CELL_FILE).read_text("utf-8"))["settings"], settings_of(sections)
     for key in sorted(theirs.keys() | ours.keys()):
         if key.startswith(of) and theirs.get(key) != ours.get(key):
             raise ValueError(
@@ -272,7 +272,7 @@ def _complete(folder: Path, sections: dict[str, dict[str, Any]], content: dict[s
     """Written last: what has it is whole."""
     path = folder / CELL_FILE
     beside = path.with_suffix(".part")
-    content = {"settings": _settings(sections), **content}
+    content = {"settings": settings_of(sections), **content}
     beside.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
     beside.replace(path)
 
