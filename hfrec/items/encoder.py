@@ -141,6 +141,11 @@ class ItemEncoder:
         """
         return {modality: self._fingerprint(modality) for modality in self.names}
 
+    @property
+    def known_fingerprint(self) -> dict[str, dict[str, Any]]:
+        """The fingerprint that was saved, without a look at the encoders' files; of one that was not saved, its own."""
+        return self._expected or self.fingerprint
+
     def _fingerprint(self, modality: str) -> dict[str, Any]:
         source = self._source(modality)
         if modality == "text":
@@ -320,7 +325,7 @@ class ItemEncoder:
             "batch_size": self.batch_size,
             "dtype": self.dtype,
             "max_text_tokens": self.max_text_tokens,
-            "fingerprint": self._expected or self.fingerprint,
+            "fingerprint": self.known_fingerprint,
         }
         for modality in self.names:
             self._write_adapter(modality, folder / modality)

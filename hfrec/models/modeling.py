@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,16 +14,15 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from hfrec.data.catalog import Catalog
 from hfrec.data.collator import IGNORED
 from hfrec.data.factors import ItemFactors
 from hfrec.data.histories import Histories, Targets
-from hfrec.data.schema import DataError
 from hfrec.data.statistics import Statistics
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.lexical import TextIndex
 from hfrec.items.table import ItemTable
 from hfrec.losses import Candidates
+from hfrec.models.attached import Attached
 from hfrec.models.configuration import RecConfig
 from hfrec.models.item_tower import ItemTower
 from hfrec.models.late_encoder import EncoderSlot
@@ -50,7 +49,7 @@ class RecOutput(ModelOutput):
     states: Tensor | None = None
 
 
-class RecModel(PretrainedFolder, PreTrainedModel):
+class RecModel(Attached, PretrainedFolder, PreTrainedModel):
     """Scores every item of a catalogue after a history.
 
     The catalogue, its vectors and the counts are data: attached by `attach`, saved beside the weights, replaced
@@ -92,7 +91,7 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         self.items: ItemTable | None = None
         self.statistics: Statistics | None = None
         self.text_index: TextIndex | None = None
-        self._pairs: dict[str, Pairs] = {}
+        self._pairs: dict[str, Pairs] | None = None
         self._factors: ItemFactors | None = None
         self.item_encoder: ItemEncoder | None = None
         self.id_table_ids: list[Any] = []
@@ -113,74 +112,9 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         return self.config.model_type
 
     @property
-    def catalog(self) -> Catalog:
-        return self._attached().catalog
-
-    @property
     def processor(self) -> RecProcessor:
         """The processor that is saved with these weights."""
         return RecProcessor(self.config.max_history, self.config.event_types, self.id_table_ids)
-
-    def attach(
-        self, items: ItemTable, statistics: Statistics | None = None, text_index: TextIndex | None = None
-    ) -> RecModel:
-        """Recommend from `items`; counts and words that are not given are kept, by item id, or empty.
-
-        Raises:
-            DataError: the vectors, or those of words, are not of the widths that the model was made for, or of another
-                encoder than those that are attached.
-        """
-        if items.sizes != self.config.modalities:
-            raise DataError(
-                f"The model reads content vectors of the widths {self.config.modalities}, the catalogue has "
-                f"{items.sizes}: it was encoded by another encoder. Encode it with the model's."
-            )
-        if text_index is not None and text_index.axes.shape[1] not in (0, self.config.word_size):
-            raise DataError(
-                f"The model reads {self.config.word_size} numbers of an item's words (`word_size`), the text index "
-                f"gives {text_index.axes.shape[1]}: it is of another model. Fit one with that many `num_axes`."
-            )
-        attached = self.items.fingerprint if self.items is not None else {}
-        others = [name for name, made_by in items.fingerprint.items() if attached.get(name, made_by) != made_by]
-        if others:
-            raise DataError(
-                f"The {' and '.join(others)} vectors of the catalogue must be of the encoder that made those which the "
-                f"model reads, {attached[others[0]]}; they are of {items.fingerprint[others[0]]}. Encode it with "
-                "`model.item_encoder`."
-            )
-        if statistics is None and self.items is not None and self.statistics is not None:
-            statistics = self.statistics.carried_to(self.catalog, items.catalog)
-        if text_index is None and self.items is not None and self.text_index is not None:
-            text_index = self.text_index.carried_to(self.catalog, items.catalog)
-        self.items, self.text_index = items, text_index
-        self._words = None
-        if text_index is not None and text_index.axes.size:
-            self._words = torch.from_numpy(text_index.dense())
-        self.statistics = statistics or Statistics.empty(items.catalog.num_rows)
-        self._pairs = {} if self.memory is None else self.memory.pairs_of(items, self.statistics, text_index)
-        self._factors = None
-        if self.statistics.factorization is not None:
-            self._factors = self.statistics.factorization.of(items.features() if items.modalities else None)
-        places = {item_id: place for place, item_id in enumerate(self.id_table_ids, start=1)}
-        rows = [0, *(places.get(item_id, 0) for item_id in items.catalog.item_ids)]
-        self._id_rows = torch.tensor(rows)
-        self._item_vectors = None
-        return self
-
-    def grow_item_ids(self, item_ids: Sequence[Any]) -> RecModel:
-        """Give each of `item_ids` that has none a row of the id table; rows that are there stay."""
-        table = self.item_tower.ids
-        if table is None:
-            return self
-        new = [item_id for item_id in dict.fromkeys(item_ids) if item_id not in set(self.id_table_ids)]
-        grown = nn.Embedding(table.num_embeddings + len(new), table.embedding_dim, device=table.weight.device)
-        nn.init.normal_(grown.weight, std=self.config.initializer_range)
-        with torch.no_grad():
-            grown.weight[: table.num_embeddings] = table.weight
-        self.item_tower.ids = grown
-        self.config.num_item_ids = grown.num_embeddings
-        self.id_table_ids = [*self.id_table_ids, *new]
-        return self.attach(self.items, self.statistics, self.text_index) if self.items is not None else self
 
     def forward(
         self,
@@ -191,6 +125,8 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         labels: Tensor | None = None,
         label_weights: Tensor | None = None,
         loss: Callable[..., Tensor] | None = None,
+        candidates: Tensor | None = None,
+        aims: Sequence[Callable[[RecModel, Mapping[str, Tensor | None]], Tensor]] = (),
         num_items_in_batch: Tensor | int | None = None,
         **kwargs: Any,
     ) -> RecOutput:
@@ -204,6 +140,9 @@ class RecModel(PretrainedFolder, PreTrainedModel):
             labels: catalogue rows that follow each token `(B, L)`, -100 where there is no label.
             label_weights: training weights `(B, L)`.
             loss: of `hfrec.losses`.
+            candidates: catalogue rows `(C,)`, ascending, that the loss ranks a label against; by default those with
+                training events.
+            aims: of `hfrec.training.aims`: what is learned beside the next item, each a mean over this batch.
             num_items_in_batch: labels over all processes and accumulation steps; by default those given here.
         """
         if self.training:
@@ -215,16 +154,19 @@ class RecModel(PretrainedFolder, PreTrainedModel):
             return RecOutput(states=states)
         valid = labels != IGNORED
         if num_items_in_batch is None:
-            num_items_in_batch = valid.sum().clamp(min=1)
-        if not bool(valid.any()):
-            # Attached to the graph all the same, or the other processes wait for its gradients for ever.
-            return RecOutput(loss=states.sum() * 0.0, states=states)
-        weights = None if label_weights is None else label_weights[valid]
-        known = torch.from_numpy(self.known_rows).to(rows.device)
-        popularity = torch.from_numpy(self.statistics.popularity).to(known.device)[known]
-        candidates = Candidates(partial(self.embed_items, hidden=hidden), known, popularity)
-        total = loss(self._scaled(states[valid]), labels[valid], weights, candidates)
-        return RecOutput(loss=total / num_items_in_batch, states=states)
+            num_items_in_batch = valid.sum()
+        # Attached to the graph without a label, too, or the other processes wait for its gradients for ever.
+        total = states.sum() * 0.0
+        if bool(valid.any()):
+            weights = None if label_weights is None else label_weights[valid]
+            known = torch.from_numpy(self.known_rows).to(rows.device) if candidates is None else candidates
+            popularity = torch.from_numpy(self.statistics.popularity).to(known.device)[known]
+            among = Candidates(partial(self.embed_items, hidden=hidden), known, popularity)
+            total = loss(self._scaled(states[valid]), labels[valid], weights, among)
+        if aims:
+            batch = {"rows": rows, "attention_mask": attention_mask, "gaps": gaps, "event_types": event_types}
+            total = total + valid.sum().clamp(min=1) * sum(aim(self, batch) for aim in aims)
+        return RecOutput(loss=total / torch.as_tensor(num_items_in_batch).clamp(min=1), states=states)
 
     def embed_items(self, rows: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Vectors `(…, D)` of catalogue rows `(…)`, as scores compare them with states."""
@@ -261,6 +203,8 @@ class RecModel(PretrainedFolder, PreTrainedModel):
     def recall(self, histories: Histories, hidden: np.ndarray | None = None) -> Recall:
         """What `histories` recall of what was counted; `hidden` `(N + 1,)` bool items are as new ones are."""
         assert self.memory is not None and self.statistics is not None
+        if self._pairs is None:
+            self._pairs = self.memory.pairs_of(self._attached(), self.statistics, self.text_index)
         return self.memory.recall(histories, self.statistics, self._pairs, self._factors, hidden)
 
     def logits(self, histories: Histories, rows: Tensor, hidden: Tensor | None = None) -> Tensor:
@@ -277,24 +221,11 @@ class RecModel(PretrainedFolder, PreTrainedModel):
             return None
         return (torch.rand(self.catalog.num_rows, generator=generator) < rate).to(self.device)
 
-    def take_memory(self, other: RecModel) -> RecModel:
-        """Trust what was counted as much as `other`, a model of the same configuration, has learned to."""
-        if self.memory is not None and other.memory is not None:
-            self.memory.load_state_dict(other.memory.state_dict())
-            self.config.memory_learned = other.config.memory_learned
-        return self
-
     def copied(self) -> RecModel:
         """A model with the same weights, which are its own; the catalogue, its vectors and counts are shared."""
         held = [self.items, self.statistics, self.text_index, self._pairs, self._factors, self._words]
         held.append(EncoderSlot.held(self))
         return copy.deepcopy(self, {id(one): one for one in held if one is not None})
-
-    @property
-    def known_rows(self) -> np.ndarray:
-        """Rows with training events. An item that came later is no negative: it would be learned never to be chosen."""
-        assert self.statistics is not None
-        return np.flatnonzero(self.statistics.popularity > 0)
 
     def topk(
         self, histories: Histories, k: int, exclude: Histories | None = None, items: np.ndarray | None = None
@@ -313,6 +244,7 @@ class RecModel(PretrainedFolder, PreTrainedModel):
         gaps: Tensor | None = None,
         event_types: Tensor | None = None,
         hidden: Tensor | None = None,
+        both_ways: bool = False,
     ) -> Tensor:
         vectors = self._item_vectors_of(rows, hidden)
         is_start = ((rows == 0) & (attention_mask > 0)).unsqueeze(-1)
@@ -324,6 +256,8 @@ class RecModel(PretrainedFolder, PreTrainedModel):
             inputs = inputs + self.type_embedding(event_types)
         inputs = self.input_dropout(self.input_norm(inputs))
         positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        if both_ways:
+            attention_mask = attention_mask[:, None, None, :].expand(-1, 1, rows.shape[1], -1) > 0
         output = self.backbone(
             inputs_embeds=inputs, attention_mask=attention_mask, position_ids=positions, use_cache=False
         )
@@ -342,14 +276,6 @@ class RecModel(PretrainedFolder, PreTrainedModel):
             vectors = torch.cat([self.embed_items(chunk) for chunk in rows.split(_ROWS_AT_ONCE)])
             self._item_vectors = (state, vectors)
         return self._item_vectors[1]
-
-    def _attached(self) -> ItemTable:
-        if self.items is None:
-            raise DataError(
-                "This RecModel has no catalogue to recommend from. Attach one: `model.attach(items)`, or load a folder "
-                "that was saved with its catalogue."
-            )
-        return self.items
 
     def _item_vectors_of(self, rows: Tensor, hidden: Tensor | None) -> Tensor:
         items = self._attached()
