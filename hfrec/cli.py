@@ -166,6 +166,20 @@ def build_benchmark_parser() -> ArgumentParser:
     return build_benchmark_parser()
 
 
+def build_adaptation_parser() -> ArgumentParser:
+    """The parser of `train/adapt.py`."""
+    from hfrec.training.adapt import build_adaptation_parser
+
+    return build_adaptation_parser()
+
+
+def build_pretraining_parser() -> ArgumentParser:
+    """The parser of `train/pretrain.py`."""
+    from hfrec.training.pretrain import build_pretraining_parser
+
+    return build_pretraining_parser()
+
+
 def build_search_parser() -> ArgumentParser:
     """The parser of `train/search.py`."""
     from hfrec.training.search import build_search_parser

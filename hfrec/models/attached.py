@@ -127,6 +127,16 @@ class Attached:
         self.id_table_ids = [*self.id_table_ids, *new]
         return self.attach(self.items, self.statistics, self.text_index) if self.items is not None else self
 
+    def add_item_ids(self, item_id_dropout: float) -> Self:
+        """Let a model that knows items by content alone learn a vector for each item, too; training gives it its rows.
+
+        Args:
+            item_id_dropout: share of the items whose id vector is hidden in a training step.
+        """
+        self.item_tower.add_ids()
+        self.config.use_item_ids, self.config.item_id_dropout = True, item_id_dropout
+        return self
+
     def take_memory(self, other: Self) -> Self:
         """Trust what was counted as much as `other`, a model of the same configuration, has learned to."""
         if self.memory is not None and other.memory is not None:

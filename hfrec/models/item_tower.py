@@ -40,6 +40,7 @@ class ItemTower(nn.Module):
         id_rows: Tensor,
         words: Tensor | None = None,
         hidden: Tensor | None = None,
+        only: str | None = None,
     ) -> Tensor:
         """Item vectors `(…, D)` of catalogue rows `(…)`.
 
@@ -47,6 +48,7 @@ class ItemTower(nn.Module):
             id_rows: 1 + the row of each item's id `(N + 1,)`, or 0.
             words: of each item's words `(N + 1, F)`, 0 where it has none; `None` where none are known.
             hidden: items `(N + 1,)` bool whose ids are not to be seen, unless nothing else is known of them.
+            only: the one source that is to be seen; an item without it is 0.
         """
         unique, place = rows.reshape(-1).unique(return_inverse=True)
         content = items.gather(unique) if items.modalities else {}
@@ -59,7 +61,11 @@ class ItemTower(nn.Module):
             places = id_rows[unique]
             known.append(places > 0)
         present = torch.stack(known, dim=-1).float()
-        if self.training or hidden is not None:
+        if only is not None:
+            present = present * torch.tensor(
+                [name == only for name in self.names] + [False] * (self.ids is not None), device=rows.device
+            )
+        elif self.training or hidden is not None:
             present = self._hide(present, None if hidden is None else hidden[unique])
         vector = torch.zeros(len(unique), self._width, device=rows.device)
         for column, name in enumerate(self.names):
@@ -69,6 +75,18 @@ class ItemTower(nn.Module):
         if self.ids is not None and self.ids.num_embeddings:
             vector = vector + present[:, -1, None] * self.ids((places - 1).clamp(min=0))
         return vector[place].reshape(*rows.shape, self._width)
+
+    def add_ids(self, num_item_ids: int = 0) -> None:
+        """A table of id vectors, the gates of content as they were: they learn what an id is worth from nothing on."""
+        if self.ids is not None:
+            return
+        self.ids = nn.Embedding(num_item_ids, self._width)
+        for name, seen in self.presence.items():
+            wider = nn.Linear(seen.in_features + 1, self._width, bias=False)
+            with torch.no_grad():
+                wider.weight.zero_()
+                wider.weight[:, :-1] = seen.weight
+            self.presence[name] = wider
 
     @property
     def _width(self) -> int:

@@ -165,6 +165,7 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
             total = loss(self._scaled(states[valid]), labels[valid], weights, among)
         if aims:
             batch = {"rows": rows, "attention_mask": attention_mask, "gaps": gaps, "event_types": event_types}
+            batch["candidates"] = candidates
             total = total + valid.sum().clamp(min=1) * sum(aim(self, batch) for aim in aims)
         return RecOutput(loss=total / torch.as_tensor(num_items_in_batch).clamp(min=1), states=states)
 

@@ -12,6 +12,7 @@ from hfrec.data.schema import DataError
 from hfrec.models.adapters import Adapters, base_weights, without_adapters
 from hfrec.models.artifact import (
     ADAPTERS,
+    ITEM_ENCODER,
     Artifact,
     CatalogFiles,
     read_catalog,
@@ -19,7 +20,7 @@ from hfrec.models.artifact import (
     write_catalog,
 )
 from hfrec.models.documents import carry_documents
-from hfrec.models.late_encoder import EncoderSlot
+from hfrec.models.late_encoder import EncoderSlot, LateEncoder
 from hfrec.models.processing import RecProcessor
 from hfrec.models.weights import check_weights
 
@@ -60,10 +61,13 @@ class PretrainedFolder(Adapters):
             self.processor.save_pretrained(folder)
             for name in getattr(self, "peft_config", {}):
                 self.write_adapter(name, folder / ADAPTERS / name)
+            encoder = EncoderSlot.held(self)
             if catalog and self.items is not None:
                 assert self.statistics is not None
-                encoder = EncoderSlot.held(self)
                 write_catalog(folder, CatalogFiles(self.items, self.statistics, self.text_index, encoder))
+            elif catalog and encoder is not None:
+                # A foundation: which items it will read is open, by which encoder is not.
+                encoder.save_pretrained(folder / ITEM_ENCODER)
 
         if kwargs.get("is_main_process", True):
             save_folder(save_directory, write)
@@ -117,6 +121,8 @@ class PretrainedFolder(Adapters):
             elsewhere = {key: value for key, value in download.items() if key != "revision"}
             model.load_adapter(adapter, Path(adapter).name, **elsewhere)
         files = read_catalog(artifact, images, encoders)
+        if files is None and artifact.has(ITEM_ENCODER):
+            model.item_encoder = LateEncoder(artifact, frozenset(encoders))
         if files is not None:
             model.item_encoder = files.item_encoder
             model.attach(files.items, files.statistics, files.text_index)

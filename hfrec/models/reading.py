@@ -6,6 +6,7 @@ the items that matter is looked up once, in `Evidence`, and the memory's few hun
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,22 @@ class Evidence:
     def __len__(self) -> int:
         return len(self.logits)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Evidence]) -> Evidence:
+        """The questions of several models; where one has fewer items than another, places stay empty."""
+        most = max(part.logits.shape[1] for part in parts)
+
+        def widened(part: Evidence) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            empty = (0, most - part.logits.shape[1])
+            return (
+                functional.pad(part.logits, empty),
+                functional.pad(part.amounts, (0, 0, *empty)),
+                part.contexts,
+                functional.pad(part.corrections, empty, value=_IMPOSSIBLE),
+            )
+
+        return cls(*(torch.cat(pieces) for pieces in zip(*map(widened, parts), strict=True)))
+
     def loss(self, memory: Memory, chosen: Tensor) -> Tensor:
         """Mean cross-entropy of the labels of the `chosen` `(n,)` questions."""
         scores = memory.read(self.logits[chosen], self.amounts[chosen].float(), self.contexts[chosen])
@@ -66,14 +83,24 @@ def learn_to_read(model: RecModel, targets: Targets, seed: int = 0) -> int:
     Returns:
         How many were learned from; with none, for lack of known items among them, the memory stays as it is.
     """
-    memory = model.memory
-    assert memory is not None and model.statistics is not None
-    indices = np.flatnonzero(model.statistics.popularity[targets.rows] > 0)
+    assert model.statistics is not None
     random = np.random.default_rng(seed)
-    if len(indices) > MOST_QUESTIONS:
-        indices = np.sort(random.choice(indices, MOST_QUESTIONS, replace=False))
+    indices = drawn(np.flatnonzero(model.statistics.popularity[targets.rows] > 0), MOST_QUESTIONS, random)
     if not len(indices) or not len(evidence := collect(model, targets, indices, seed)):
         return 0
+    fit(model, evidence, random, seed)
+    return len(evidence)
+
+
+def drawn(indices: np.ndarray, most: int, random: np.random.Generator) -> np.ndarray:
+    """At most so many of `indices`, in their order."""
+    return indices if len(indices) <= most else np.sort(random.choice(indices, most, replace=False))
+
+
+def fit(model: RecModel, evidence: Evidence, random: np.random.Generator, seed: int = 0) -> None:
+    """Fit the memory of `model`, from its beginning, to what `collect` found; it is trusted from now on."""
+    memory = model.memory
+    assert memory is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         memory.forget()
@@ -90,16 +117,20 @@ def learn_to_read(model: RecModel, targets: Targets, seed: int = 0) -> int:
             schedule.step()
     memory.requires_grad_(False)
     model.config.memory_learned = True
-    return len(evidence)
 
 
 @torch.no_grad()
-def collect(model: RecModel, targets: Targets, indices: np.ndarray, seed: int = 0) -> Evidence:
+def collect(
+    model: RecModel, targets: Targets, indices: np.ndarray, seed: int = 0, among: np.ndarray | None = None
+) -> Evidence:
     """The evidence on the `targets` at `indices`; one whose user had chosen the item before is no question.
 
     A share of the items, drawn anew for some questions at a time, is shown as new ones are: no id, no count.
+
+    Args:
+        among: catalogue rows `(M,)`, ascending, that compete with a label; by default those with training events.
     """
-    known = torch.from_numpy(model.known_rows).to(model.device)
+    known = torch.from_numpy(model.known_rows if among is None else among).to(model.device)
     generator = torch.Generator().manual_seed(seed)
     was_training = model.training
     model.eval()

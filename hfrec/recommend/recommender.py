@@ -49,7 +49,8 @@ class Recommender:
         return cls(load_recommender(name, images=images, **kwargs))
 
     def __repr__(self) -> str:
-        return f"Recommender({type(self.model).__name__}, {len(self.catalog)} items)"
+        items = "no catalogue" if self.model.items is None else f"{len(self.catalog)} items"
+        return f"Recommender({type(self.model).__name__}, {items})"
 
     @property
     def catalog(self) -> Catalog:
@@ -112,8 +113,8 @@ class Recommender:
         top = self.model.topk(histories, k, histories if exclude_seen else None, rows)
         best_rows, scores = top.rows.copy(), top.scores.copy()
         empty = np.flatnonzero(histories.lengths == 0)
-        if len(empty):
-            counts = self.model.statistics.popularity[rows]
+        counts = self.model.statistics.popularity[rows]
+        if len(empty) and counts.any():
             popular = np.argsort(-counts, kind="stable")[:k]
             best_rows[empty], scores[empty] = rows[popular], counts[popular]
         return TopK(best_rows, scores)
@@ -143,6 +144,24 @@ class Recommender:
         scores[[0, row, *self.catalog.removed_rows]] = -np.inf
         best = np.argsort(-scores, kind="stable")[:k]
         return self._named(best, scores[best])
+
+    def with_catalog(self, items: Catalog | ItemTable, cache_dir: str | Path | None = None) -> Recommender:
+        """A recommender of the same weights over another catalogue, of which nothing was counted: zero-shot.
+
+        Args:
+            items: a catalogue, which is encoded, or one that was.
+            cache_dir: where vectors are kept, by content.
+
+        Raises:
+            DataError: the model is of one catalogue alone; the vectors are of another encoder.
+        """
+        if not hasattr(self.model, "with_catalog"):
+            raise DataError(f"{type(self.model).__name__} is fitted to one catalogue: fit it to the other one anew.")
+        if isinstance(items, Catalog):
+            encoder = self.item_encoder
+            encoder.cache_dir = encoder.cache_dir if cache_dir is None else cache_dir
+            items = encoder.encode(items)
+        return Recommender(self.model.with_catalog(items))
 
     def add_items(self, items: Any) -> Recommender:
         """Append new items (a table or a list of dicts), read their text and pictures; they rank at once.

@@ -18,7 +18,7 @@ from hfrec.data.histories import Targets
 from hfrec.evaluation.accuracy import metric_values
 from hfrec.evaluation.bootstrap import paired_interval
 from hfrec.evaluation.evaluator import evaluate
-from hfrec.evaluation.slices import part_slices
+from hfrec.evaluation.slices import MIN_USERS, part_slices
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.baselines import choices_of, fit_baselines
 from hfrec.training.benchmark_page import benchmark_page
@@ -31,6 +31,7 @@ from hfrec.training.run import (
     discard_checkpoints,
     encode_items,
     environment,
+    fresh_models,
     load_data,
     make_encoder,
     train_model,
@@ -148,7 +149,7 @@ def train_cell(sections: dict[str, dict[str, Any]], seed: int, folder: Path) -> 
     """One variant under one seed: the recommender, its ranks of the test targets and what it cost, into `folder`."""
     data, arguments = _read(sections, folder, seed)
     cost = Cost()
-    trainer, chooser = train_model(data, sections["model"], arguments, cost)
+    trainer, chooser = train_model(data, fresh_models(sections["model"]), arguments, cost)
     trainer.save_model(str(folder / RECOMMENDER))
     validation = chooser.judged()
     targets = trainer.splits.targets("test", trainer.catalog, data.candidates)
@@ -183,8 +184,15 @@ def collect(folder: Path, variants: dict[str, dict[str, Any]], benchmark: Benchm
             cells[name] = {path.name: json.loads((path / CELL_FILE).read_text("utf-8")) for path in done}
             for cell in cells[name].values():
                 cell.pop("settings")  # Those of the run stand above, and what the variant sets beside.
-    strongest = max(baselines, key=lambda name: values[name]["ndcg@10"].mean())
-    held_against = [strongest, *([benchmark.reference] if benchmark.reference in cells else [])]
+    strongest = {
+        slice: max(baselines, key=lambda name: values[name]["ndcg@10"][:, chosen].mean())
+        for slice, chosen in slices.items()
+        if slice == "all" or len(np.unique(users[chosen])) >= MIN_USERS
+    }
+    held_against = [
+        *dict.fromkeys([strongest["all"], *strongest.values()]),
+        *([benchmark.reference] if benchmark.reference in cells else []),
+    ]
 
     def figures(name: str, chosen: np.ndarray) -> dict[str, dict[str, float]]:
         by_seed = {metric: one[:, chosen].mean(1) for metric, one in values[name].items()}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+from hfrec.evaluation.slices import MIN_USERS
 
 
 def benchmark_page(results: dict[str, Any]) -> str:
@@ -22,7 +25,7 @@ def benchmark_page(results: dict[str, Any]) -> str:
             "",
             "## Settings",
             "",
-            *(f"* `{name}`: {value}" for name, value in results["settings"].items()),
+            *(f"* `{name}`: {_as_yaml(value)}" for name, value in results["settings"].items()),
             *(
                 f"* {name}: {', '.join(f'{setting} {value}' for setting, value in chosen.items())}"
                 for name, chosen in results["chosen"].items()
@@ -35,7 +38,7 @@ def benchmark_page(results: dict[str, Any]) -> str:
 
 def benchmark_table(results: dict[str, Any]) -> str:
     """The figures as Markdown: mean ± spread over seeds, and below them the differences with their intervals."""
-    slices = list(results["users"])
+    slices = [slice for slice, users in results["users"].items() if users >= MIN_USERS or slice == "all"]
     heads = [f"{slice} ({results['users'][slice]:,} users)" for slice in slices]
     lines = [f"| HR@10 / NDCG@10 | {' | '.join(heads)} |", f"|---|{'---:|' * len(slices)}"]
     for name, by_slice in results["figures"].items():
@@ -50,8 +53,9 @@ def benchmark_table(results: dict[str, Any]) -> str:
     for name, others in results["differences"].items():
         for other, by_slice in others.items():
             said = [
-                f"{slice} {one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
-                for slice, one in by_slice.items()
+                f"{slice} {by_slice[slice]['difference']:+.4f} "
+                f"[{by_slice[slice]['low']:+.4f}, {by_slice[slice]['high']:+.4f}]"
+                for slice in slices
             ]
             lines.append(f"* {name} - {other}, NDCG@10: {', '.join(said)}")
     return "\n".join(lines)
@@ -63,7 +67,7 @@ def _cost_table(results: dict[str, Any]) -> str:
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, variant in results["variants"].items():
-        sets = ", ".join(f"`{field}` {value}" for field, value in variant["sets"].items())
+        sets = ", ".join(f"`{field}` {_as_yaml(value)}" for field, value in variant["sets"].items())
         for seed, cell in variant["seeds"].items():
             trust = "" if cell["chosen"]["trust"] is None else cell["chosen"]["trust"]
             seconds = sum(cell["seconds"].get(part, 0) for part in ("train", "refit"))
@@ -73,3 +77,8 @@ def _cost_table(results: dict[str, Any]) -> str:
                 f"{max(cell['peak_memory_mib'].values()):,.0f} |"
             )
     return "\n".join(lines)
+
+
+def _as_yaml(value: Any) -> str:
+    """As a config says it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
@@ -125,26 +125,32 @@ def run_training(config: Any) -> dict[str, Any]:
         ValueError: `output_dir` holds the checkpoints of an interrupted run, and nothing is said about them.
     """
     data, arguments = DataConfig(**config.data.as_dict()), RecTrainingArguments(**config.training.as_dict())
+    models = fresh_models(config.model.as_dict())
+    return trained_and_judged(data, models, arguments)
+
+
+def trained_and_judged(data: DataConfig, models: Models, arguments: RecTrainingArguments) -> dict[str, Any]:
+    """The whole of a run, whatever its models come from; returns what `results.json` holds."""
     cost = Cost()
-    trainer, chooser = train_model(data, config.model.as_dict(), arguments, cost)
+    trainer, chooser = train_model(data, models, arguments, cost)
     trainer.save_model(arguments.output_dir)
     with cost.of("evaluate"):
         judged, chosen = judge(trainer, chooser, data)
     results = {**described(data, trainer.splits, judged), **cost.facts(), "environment": environment()}
     results |= {"chosen": chosen, "curve": training_curve(chooser.state.log_history), "model": model_facts(trainer)}
-    results |= run_facts(data, trainer.items, arguments.licence)
+    results |= run_facts(data, trainer.items, arguments.licence) | models.facts
     publish(results, trainer, arguments)
     return results
 
 
 def train_model(
-    data: DataConfig, settings: dict[str, Any], arguments: RecTrainingArguments, cost: Cost
+    data: DataConfig, models: Models, arguments: RecTrainingArguments, cost: Cost
 ) -> tuple[RecTrainer, RecTrainer]:
     """Encode and train: the trainer of the model that is to be saved, and the one that was judged on validation, which
     is another where there was a refit.
 
     Args:
-        settings: fields of `RecConfig`.
+        models: makes the model that is trained, and says by which encoder it reads.
         cost: what encoding, training and refitting took is added to it.
 
     Raises:
@@ -154,20 +160,20 @@ def train_model(
 
     checkpoint = resume_point(arguments.output_dir, arguments.resume_from_checkpoint)
     set_seed(arguments.seed)
-    # Reading a catalogue may take hours: what is wrong with the model or the folder is said before.
-    RecConfig(modalities={"any": 1}, **settings)
     Path(arguments.output_dir).mkdir(parents=True, exist_ok=True)
     catalog, splits = load_data(data)
-    encoder = make_encoder(data)
+    encoder = models.encoder(data)
     with cost.of("encode"):
         items = encode_items(catalog, encoder, arguments)
 
     def build(arguments: RecTrainingArguments, splits: Splits, callbacks: Sequence[Any] = ()) -> RecTrainer:
-        model = RecModel(RecConfig.for_items(items, **settings))
+        model = models.make(items)
         model.item_encoder = encoder
         return RecTrainer(model, arguments, splits=splits, items=items, callbacks=[*callbacks])
 
     chooser = build(arguments, splits)
+    if not models.trains:
+        return (build(arguments, splits.with_validation_returned()) if arguments.refit else chooser), chooser
     if checkpoint is None:
         discard_checkpoints(arguments)
     with cost.of("train"):
@@ -178,6 +184,36 @@ def train_model(
         return chooser, chooser
     with cost.of("refit"):
         return refit(chooser, build), chooser
+
+
+@dataclass(frozen=True)
+class Models:
+    """Where the models of a run come from.
+
+    Attributes:
+        make: a model, not trained in this run yet, for a catalogue's vectors.
+        encoder: by which it reads the items that a `data` section names, `None` for ids alone.
+        facts: what `results.json` says of where they come from.
+        trains: their weights learn; else the log is counted and nothing more.
+    """
+
+    make: Callable[[ItemTable], RecModel]
+    encoder: Callable[[DataConfig], ItemEncoder | None]
+    facts: dict[str, Any] = field(default_factory=dict)
+    trains: bool = True
+
+
+def fresh_models(settings: dict[str, Any]) -> Models:
+    """Models that nobody has trained.
+
+    Args:
+        settings: fields of `RecConfig`.
+
+    Raises:
+        ValueError: they do not go together; reading a catalogue may take hours, so it is said before.
+    """
+    RecConfig(modalities={"any": 1}, **settings)
+    return Models(lambda items: RecModel(RecConfig.for_items(items, **settings)), make_encoder)
 
 
 def publish(results: dict[str, Any], trainer: RecTrainer, arguments: RecTrainingArguments) -> None:

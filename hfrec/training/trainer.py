@@ -255,7 +255,9 @@ class RecTrainer(HubPushes, SearchingTrainer):
 
     def judged(self, eval_dataset: Targets | None = None) -> dict[str, float]:
         """The figures of `evaluate`, by their names without a prefix, and nothing logged."""
-        targets = self._validation(eval_dataset)
+        return self._figures(self._validation(eval_dataset))
+
+    def _figures(self, targets: Targets) -> dict[str, float]:
         judged = evaluate(
             self.model, targets, slices=self._slices(targets), batch_size=self.args.per_device_eval_batch_size
         ).metrics()
