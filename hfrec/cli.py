@@ -99,6 +99,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--filter", help="only such items, in SQL over the catalogue's columns: \"category = 'lamp'\""
     )
 
+    recommend.add_argument(
+        "--adapter",
+        help='one of the adapters saved with the model, or the folder or Hub id of another; "" for the base alone',
+    )
+
     similar = commands.add_parser("similar", help="items whose content is alike")
     similar.add_argument("--model", required=True, help="a folder or a Hub id")
     similar.add_argument("--item", required=True)
@@ -270,7 +275,10 @@ def _recommend(arguments: argparse.Namespace) -> None:
     from hfrec.recommend.batch import read_histories, recommend_table
     from hfrec.recommend.recommender import Recommender
 
-    recommender = Recommender.from_pretrained(arguments.model, images=arguments.images, revision=arguments.revision)
+    adapter = {} if arguments.adapter is None else {"adapter": arguments.adapter or []}
+    recommender = Recommender.from_pretrained(
+        arguments.model, images=arguments.images, revision=arguments.revision, **adapter
+    )
     if arguments.histories:
         if not arguments.out:
             raise ValueError("`--histories` needs `--out`, the Parquet file for the lists.")

@@ -270,6 +270,8 @@ def load_recommender(name: str | Path | Artifact, images: str | Path | None = No
     """
     artifact = Artifact.open(name, **{key: kwargs.pop(key) for key in DOWNLOAD if key in kwargs})
     module, name_of_class = MODEL_TYPES[artifact.config()["model_type"]]
+    if "adapter" in kwargs and name_of_class != "RecModel":
+        raise DataError(f"`adapter` goes with a RecModel; {str(name)!r} holds {name_of_class}, which takes none.")
     return getattr(import_module(module), name_of_class).from_pretrained(artifact, images=images, **kwargs)
 
 

@@ -122,6 +122,7 @@ class Attached:
         nn.init.normal_(grown.weight, std=self.config.initializer_range)
         with torch.no_grad():
             grown.weight[: table.num_embeddings] = table.weight
+        grown.requires_grad_(table.weight.requires_grad)
         self.item_tower.ids = grown
         self.config.num_item_ids = grown.num_embeddings
         self.id_table_ids = [*self.id_table_ids, *new]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from hfrec.data.repository import DOWNLOAD, push_folder
 from hfrec.data.schema import DataError
-from hfrec.models.adapters import Adapters, base_weights, without_adapters
+from hfrec.models.adapters import Adapters
 from hfrec.models.artifact import (
     ADAPTERS,
     ITEM_ENCODER,
@@ -19,6 +20,7 @@ from hfrec.models.artifact import (
     save_folder,
     write_catalog,
 )
+from hfrec.models.base_weights import base_weights, without_adapters
 from hfrec.models.documents import carry_documents
 from hfrec.models.late_encoder import EncoderSlot, LateEncoder
 from hfrec.models.processing import RecProcessor
@@ -59,8 +61,7 @@ class PretrainedFolder(Adapters):
             with without_adapters(self):
                 super(PretrainedFolder, self).save_pretrained(folder, state_dict=dict(weights), **kwargs)
             self.processor.save_pretrained(folder)
-            for name in getattr(self, "peft_config", {}):
-                self.write_adapter(name, folder / ADAPTERS / name)
+            self.write_adapters(folder / ADAPTERS)
             encoder = EncoderSlot.held(self)
             if catalog and self.items is not None:
                 assert self.statistics is not None
@@ -78,18 +79,19 @@ class PretrainedFolder(Adapters):
         name: str | Path | Artifact,
         *args: Any,
         images: str | Path | None = None,
-        adapter: str | None = None,
+        adapter: str | Sequence[str] | None = None,
         encoders: Collection[str] = (),
         **kwargs: Any,
     ) -> Self:
         """The model of a folder or a Hub id, with the catalogue that was saved with it.
 
         Of a repository what recommending needs is fetched: pictures and item encoder follow when they are wanted, and
-        of its adapters those that were switched on when it was saved.
+        of its adapters all but those that were switched on when it was saved.
 
         Args:
             images: the folder in which the catalogue's relative picture paths start.
-            adapter: one of the adapters that were saved with it, or the folder or Hub id of another, in their place.
+            adapter: one of the adapters that were saved with it, or the folder or Hub id of another, in place of those
+                that were switched on; or several, or `[]` for the base alone.
             encoders: item encoders that may be loaded though the configuration does not name them.
             kwargs: `revision`, `token`, `cache_dir` … as in transformers.
 
@@ -113,13 +115,7 @@ class PretrainedFolder(Adapters):
                 f"preprocessor_config.json names {len(model.id_table_ids)} items, the id table of model.safetensors "
                 f"has {model.config.num_item_ids} rows: the files are of two models."
             )
-        if adapter is None:
-            model._load_own_adapters(model.config.active_adapters)
-        elif artifact.has(f"{ADAPTERS}/{adapter}"):
-            model._load_own_adapters([adapter])
-        else:
-            elsewhere = {key: value for key, value in download.items() if key != "revision"}
-            model.load_adapter(adapter, Path(adapter).name, **elsewhere)
+        model._load_adapters(adapter, download)
         files = read_catalog(artifact, images, encoders)
         if files is None and artifact.has(ITEM_ENCODER):
             model.item_encoder = LateEncoder(artifact, frozenset(encoders))
@@ -149,14 +145,24 @@ class PretrainedFolder(Adapters):
             carry_documents(self.artifact, Path(folder))
             return push_folder(folder, repo_id, **kwargs)
 
-    def _load_own_adapters(self, names: list[str]) -> None:
+    def _load_adapters(self, adapter: str | Sequence[str] | None, download: dict[str, Any]) -> None:
+        """Switch on the adapters that `from_pretrained` is asked for, by default those that were when it was saved."""
         assert self.artifact is not None
-        for name in names:
-            # What a folder's configuration names is of the folder: it does not send for anything else.
-            if not self.artifact.has(f"{ADAPTERS}/{name}"):
-                raise DataError(
-                    f"`active_adapters` in {self.artifact.folder / 'config.json'} names {name!r}, not there."
-                )
-            self.load_adapter(self.artifact.require(f"{ADAPTERS}/{name}") / ADAPTERS / name, name)
-        if len(names) > 1:
+        own = {name.split("/")[1] for name in self.artifact.manifest if name.startswith(f"{ADAPTERS}/")}
+        self.waiting = tuple(sorted(own))
+        wanted = [adapter] if isinstance(adapter, str) else self.config.active_adapters if adapter is None else adapter
+        names = []
+        for one in wanted:
+            name = one
+            if one not in own:
+                # What a folder's configuration names is of the folder: it does not send for anything else.
+                if adapter is None:
+                    raise DataError(
+                        f"`active_adapters` in {self.artifact.folder / 'config.json'} names {one!r}, not there."
+                    )
+                name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(one).name)
+                self.waiting = tuple(other for other in self.waiting if other != name)
+                self.load_adapter(one, name, **{key: value for key, value in download.items() if key != "revision"})
+            names.append(name)
+        if names:
             self.set_adapter(names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,14 @@ def recommend_table(
     k: int = 10,
     batch_size: int = 1024,
     progress: bool = True,
+    adapter: str | Sequence[str] | None = None,
 ) -> dict[str, int]:
     """Write `user_id, rank, item_id, score` for each history to the Parquet file `out`; rank 1 is the best.
 
     One batch is in memory at a time. The file is written beside and renamed.
+
+    Args:
+        adapter: as `Recommender.recommend` takes it.
 
     Returns:
         The numbers of `users`, of histories that are `empty` (they get the most popular items), and of
@@ -68,7 +72,7 @@ def recommend_table(
             counts["users"] += len(batch)
             counts["empty"] += int((known.lengths == 0).sum())
             counts["unknown_items"] += sum(len(row[ITEM_IDS]) for row in batch) - len(known.rows)
-            table = _lists(recommender, [row[USER_ID] for row in batch], known, k)
+            table = _lists(recommender, [row[USER_ID] for row in batch], known, k, adapter)
             if writer is None:
                 writer = pq.ParquetWriter(half_written, table.schema)
             if table.schema != writer.schema:
@@ -88,8 +92,10 @@ def recommend_table(
     return counts
 
 
-def _lists(recommender: Recommender, user_ids: list[Any], histories: Histories, k: int) -> pa.Table:
-    rows, scores = recommender.top_rows(histories, k)
+def _lists(
+    recommender: Recommender, user_ids: list[Any], histories: Histories, k: int, adapter: str | Sequence[str] | None
+) -> pa.Table:
+    rows, scores = recommender.top_rows(histories, k, adapter=adapter)
     kept = (rows > 0).ravel()
     try:
         users = pl.Series(USER_ID, user_ids)

@@ -35,7 +35,8 @@ class RecommendationPipeline(Pipeline):
 
         Args:
             inputs: one history or many, as `Recommender.recommend` takes them.
-            kwargs: `top_k`, by default 10, and `exclude_seen`, `candidates`, `filter` of `Recommender.recommend`.
+            kwargs: `top_k`, by default 10, and `exclude_seen`, `candidates`, `filter` and `adapter` of
+                `Recommender.recommend`.
         """
         return self.run_single(inputs, *self._merged(kwargs))
 
@@ -45,9 +46,10 @@ class RecommendationPipeline(Pipeline):
         return tuple({**before, **now} for before, now in zip(kept, given, strict=True))
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        unknown = sorted(kwargs.keys() - {"top_k", "exclude_seen", "candidates", "filter"})
+        known = ("top_k", "exclude_seen", "candidates", "filter", "adapter")
+        unknown = sorted(kwargs.keys() - set(known))
         if unknown:
-            raise ValueError(f"A recommendation takes `top_k`, `exclude_seen`, `candidates`, `filter`, got {unknown}.")
+            raise ValueError(f"A recommendation takes {', '.join(f'`{name}`' for name in known)}, got {unknown}.")
         return {}, kwargs, {}
 
     def preprocess(self, inputs: Any) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +38,8 @@ class Recommender:
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        # A model has one set of adapters switched on: who asks in another thread waits for its turn.
+        self._turn = threading.Lock()
 
     @classmethod
     def from_pretrained(cls, name: str | Path, images: str | Path | None = None, **kwargs: Any) -> Recommender:
@@ -71,6 +75,7 @@ class Recommender:
         exclude_seen: bool = True,
         candidates: Sequence[Any] | None = None,
         filter: pl.Expr | Callable[[pl.DataFrame], pl.Series] | None = None,
+        adapter: str | Sequence[str] | None = None,
     ) -> Any:
         """The `k` best items after a history, best first; for many histories, a list of such lists.
 
@@ -83,17 +88,19 @@ class Recommender:
             candidates: only these item ids.
             filter: only items for which this holds: a polars expression over the catalogue's columns, or a function
                 of its frame.
+            adapter: of a RecModel, the adapter by which to score this time, or several; `[]` is the base alone, `None`
+                what is switched on.
 
         Raises:
             DataError: an unknown candidate.
-            ValueError: `k` is larger than the number of candidates.
+            ValueError: `k` is larger than the number of candidates; there is no such adapter.
         """
         if isinstance(history, str | bytes):
             raise ValueError(f"A history must be a list of item ids, got {history!r}. Write `[{history!r}]`.")
         lists = list | tuple | np.ndarray | pl.Series
         many = isinstance(history, Histories) or (len(history) > 0 and isinstance(history[0], lists))
         histories = history if isinstance(history, Histories) else self._histories(history if many else [history])
-        top = self.top_rows(histories, k, self._candidate_rows(candidates, filter), exclude_seen)
+        top = self.top_rows(histories, k, self._candidate_rows(candidates, filter), exclude_seen, adapter)
         num_empty = int((histories.lengths == 0).sum())
         if num_empty:
             histories_hold = "1 history holds" if num_empty == 1 else f"{num_empty} histories hold"
@@ -101,16 +108,24 @@ class Recommender:
         lists = [self._named(row, score) for row, score in zip(top.rows, top.scores, strict=True)]
         return lists if many else lists[0]
 
-    def top_rows(self, histories: Histories, k: int, rows: np.ndarray | None = None, exclude_seen: bool = True) -> TopK:
+    def top_rows(
+        self,
+        histories: Histories,
+        k: int,
+        rows: np.ndarray | None = None,
+        exclude_seen: bool = True,
+        adapter: str | Sequence[str] | None = None,
+    ) -> TopK:
         """The best catalogue rows `(B, K)` of `rows` (by default all) and their scores; an empty history gets the most
         popular ones, scored by their number of events.
 
         Raises:
-            ValueError: `k` is larger than the number of candidates.
+            ValueError: `k` is larger than the number of candidates; there is no such `adapter`.
         """
         if rows is None:
             rows = self._candidate_rows(None, None)
-        top = self.model.topk(histories, k, histories if exclude_seen else None, rows)
+        with self._turn, self._using(adapter):
+            top = self.model.topk(histories, k, histories if exclude_seen else None, rows)
         best_rows, scores = top.rows.copy(), top.scores.copy()
         empty = np.flatnonzero(histories.lengths == 0)
         counts = self.model.statistics.popularity[rows]
@@ -211,6 +226,13 @@ class Recommender:
         """Push what `from_pretrained` loads by name; `private`, `token`, `revision` and `commit_message` as in
         transformers. Returns huggingface_hub's `CommitInfo`."""
         return self.model.push_to_hub(repo_id, **kwargs)
+
+    def _using(self, adapter: str | Sequence[str] | None) -> AbstractContextManager[None]:
+        if adapter is None:
+            return nullcontext()
+        if not hasattr(self.model, "using_adapter"):
+            raise ValueError(f"`adapter` goes with a RecModel, got {adapter!r} for {type(self.model).__name__}.")
+        return self.model.using_adapter(adapter)
 
     def _histories(self, histories: Sequence[Sequence[Any]]) -> Histories:
         known = Histories.from_ids(histories, self.catalog)

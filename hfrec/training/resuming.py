@@ -12,11 +12,20 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hfrec.data.schema import DataError
+from hfrec.items.adapter import adapter_names, read_adapter_config, settings_of
 from hfrec.models import RecConfig, RecModel, RecProcessor
+from hfrec.models.artifact import ADAPTERS
+from hfrec.models.base_weights import restore
 from hfrec.training.checkpoints import sweep
 
 # Of a backbone's configuration: written by the library that saves, not chosen by whoever trains.
 _NOT_CHOSEN = {"transformers_version", "dtype", "architectures", "_name_or_path"}
+
+# Of an adapter: what changes its scores or its training.
+_LORA = {
+    "alpha_pattern", "exclude_modules", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "r",
+    "rank_pattern", "target_modules", "use_rslora",
+}  # fmt: skip
 
 
 class EpochSampler(LengthGroupedSampler):
@@ -89,12 +98,15 @@ class StopAfter(TrainerCallback):
 
 
 def check_fits(checkpoint: Path, model: RecModel) -> None:
-    """Refuse a checkpoint of another model or of other items.
+    """Refuse a checkpoint of another model, of other adapters or of other items.
 
     Raises:
-        DataError: the configurations differ, or the items that have an id embedding.
+        DataError: the configurations differ, those of an adapter, or the items that have an id embedding.
     """
-    theirs, ours = (_settings(config) for config in (RecConfig.from_pretrained(str(checkpoint)), model.config))
+    saved = RecConfig.from_pretrained(str(checkpoint))
+    theirs, ours = _settings(saved) | _adapters(checkpoint, saved, model), _settings(model.config)
+    ours |= {"active_adapters": model.active_adapters()}
+    ours |= {f"adapters/{name}": _lora(config) for name, config in getattr(model, "peft_config", {}).items()}
     differing = sorted(name for name in ours if theirs[name] != ours[name])
     if differing:
         said = ", ".join(f"`{name}` {theirs[name]!r} there, {ours[name]!r} here" for name in differing)
@@ -103,6 +115,22 @@ def check_fits(checkpoint: Path, model: RecModel) -> None:
         raise DataError(
             f"{checkpoint} was trained on other items than those of this log. Go on with its data, or start over."
         )
+
+
+def restore_adapted(trainer: Trainer, checkpoint: str | None) -> bool:
+    """Give the model of `trainer` the weights of `checkpoint`, those of its adapters too, if it has any.
+
+    transformers looks for the layers by the names that they have without adapters, finds none, and goes on. With FSDP
+    and DeepSpeed a checkpoint holds the model as it is, adapters and all.
+
+    Returns:
+        Whether it did.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if checkpoint is None or not adapter_names(model) or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return False
+    restore(model, Path(checkpoint), Path(checkpoint) / ADAPTERS)
+    return True
 
 
 def set_rate(optimizer: Any, scheduler: Any, learning_rate: float) -> None:
@@ -116,8 +144,21 @@ def set_rate(optimizer: Any, scheduler: Any, learning_rate: float) -> None:
         scheduler.base_lrs = [learning_rate for _ in scheduler.base_lrs]
 
 
+def _adapters(checkpoint: Path, config: RecConfig, model: RecModel) -> dict[str, Any]:
+    """What `checkpoint` says of its adapters: which are switched on, and of each that `model` has, what it is."""
+    names = [name for name in adapter_names(model) if (checkpoint / ADAPTERS / name).is_dir()]
+    found = {f"adapters/{name}": _lora(read_adapter_config(checkpoint / ADAPTERS / name)) for name in names}
+    missing = {f"adapters/{name}": None for name in adapter_names(model) if name not in names}
+    return found | missing | {"active_adapters": config.active_adapters}
+
+
+def _lora(config: Any) -> dict[str, Any]:
+    """What an adapter was chosen to be."""
+    return {name: value for name, value in settings_of(config).items() if name in _LORA}
+
+
 def _settings(config: RecConfig) -> dict[str, Any]:
     """What whoever trains has chosen: the fields of `RecConfig` itself, and the backbone's configuration."""
-    settings = {name: getattr(config, name) for name in RecConfig.__annotations__}
+    settings = {name: getattr(config, name) for name in RecConfig.__annotations__ if name != "active_adapters"}
     chosen = settings["backbone_config"].to_dict()
     return settings | {"backbone_config": {name: chosen[name] for name in chosen.keys() - _NOT_CHOSEN}}

@@ -38,7 +38,7 @@ from hfrec.training.checkpoints import (
 from hfrec.training.divergence import LossWatch, divergence, nonfinite_weight
 from hfrec.training.pushing import HubPushes
 from hfrec.training.replay import first_labels, warn_of_differences
-from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, set_rate
+from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, restore_adapted, set_rate
 from hfrec.training.searching import SearchingTrainer
 from hfrec.training.study import IMPOSSIBLE, no_hope_in
 from hfrec.training.weighing import weigh
@@ -56,6 +56,10 @@ class RecTrainer(HubPushes, SearchingTrainer):
 
     The model gets a row of its id table for each item that has a training event, the catalogue and the counts of the
     training part. `items` and `splits` are data: checkpoints hold the weights and the processor alone.
+
+    Of a model with adapters those that are switched on are trained, the base is not: its id table gets no row either,
+    as it would be noise, and an item that has none there is what its content says. Who wants both makes the table
+    trainable before: `model.item_tower.ids.requires_grad_(True)`.
 
     With `replay` a trained model goes on: it learns from the events that are later than those it has counted, and adds
     them to its counts; `splits` are then of `split_new_events(events, model.statistics.until)`.
@@ -118,7 +122,9 @@ class RecTrainer(HubPushes, SearchingTrainer):
     def _furnish(self, model: RecModel, seed: int) -> HistoryWindows:
         """Give `model` its ids, the catalogue and the counts; the windows that it is trained on."""
         train, catalog = self.train_histories, self.catalog
-        model.grow_item_ids(catalog.ids(np.unique(train.rows)))
+        model.unmerge_adapters()
+        if model.item_tower.ids is None or model.item_tower.ids.weight.requires_grad:
+            model.grow_item_ids(catalog.ids(np.unique(train.rows)))
         texts = catalog.texts()
         words = None
         # A model that has learned along the axes of an index goes on along them: `attach` carries it over.
@@ -150,6 +156,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
             DataError: the checkpoint is torn, not there, or of another model or catalogue.
             FloatingPointError: the loss or a weight is not finite; the last good checkpoint is named.
             OSError: a checkpoint could not be written, as on a full disk; the earlier ones are intact.
+            ValueError: no weight of the model is trainable.
         """
         if resume_from_checkpoint is True:
             checkpoint = newest_checkpoint(self.args.output_dir)
@@ -158,6 +165,11 @@ class RecTrainer(HubPushes, SearchingTrainer):
         if checkpoint is not None:
             check_fits(checkpoint, self.model)
         self._watch = LossWatch()
+        if not any(weight.requires_grad for weight in self.model.parameters()):
+            raise ValueError(
+                "A weight of the model must be trainable, none is: of its adapters "
+                f"{self.model.adapter_names()} none is switched on. Switch one on: `model.set_adapter`."
+            )
         if self.model_init is None:
             self._keep_fresh(self.model)
         with self.args.matmul_precision():
@@ -316,6 +328,14 @@ class RecTrainer(HubPushes, SearchingTrainer):
 
     def _checkpoint_bytes(self) -> int:
         return tensor_bytes([self.model.state_dict(), self.optimizer.state_dict()])
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not restore_adapted(self, resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if not restore_adapted(self, self.state.best_model_checkpoint):
+            super()._load_best_model()
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """The state of chance, and with it the loss that was not yet logged: the curve is that of one run."""
