@@ -46,7 +46,7 @@ PUSH = """
 """
 
 PULL = """
-    import json, sys, warnings, hfrec, transformers
+    import json, sys, hfrec, transformers
     from peft import PeftConfig
 
     history = json.loads(sys.argv[1])
@@ -62,16 +62,10 @@ PULL = """
     model.disable_adapters()
     found["switched off"] = hfrec.Recommender(model).recommend(history, k=20)
     found["auto"] = hfrec.Recommender(transformers.AutoModel.from_pretrained("me/shop")).recommend(history, k=20)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        other = hfrec.RecModel.from_pretrained("me/shop")
-        other.start.data += 1
-        other.load_adapter("me/lora")
     pipe = transformers.pipeline("recommendation", model="me/shop")
     print(json.dumps({
         **found,
         "pipeline": [list(one.values()) for one in pipe(history, top_k=20)],
-        "warned": [str(one.message) for one in said if one.category is UserWarning],
         "base": PeftConfig.from_pretrained("me/lora").base_model_name_or_path,
     }))
 """
@@ -93,7 +87,6 @@ def test_pushed_from_one_process_loaded_by_another_with_equal_scores(
     for how in ("onto the base", "together"):
         assert found[how] == pushed["adapted"], how
     assert found["base"] == "me/shop"
-    assert len(found["warned"]) == 1 and "trained on other weights" in found["warned"][0]
 
     repository = hub.repositories["models", "me/shop"]
     assert repository.private and not hub.repositories["models", "me/sharded"].private

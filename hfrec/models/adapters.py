@@ -90,7 +90,7 @@ class Adapters:
         Raises:
             ValueError: there is no such adapter.
         """
-        names = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name)
+        names = _names(adapter_name)
         self._make_ready(names)
         self._hf_peft_config_loaded = True
         self._switch(names, True)
@@ -108,13 +108,15 @@ class Adapters:
     def using_adapter(self, adapter_name: Sequence[str] | str | None) -> Iterator[None]:
         """Within it this adapter, or these, are switched on and no other; then, after an error too, it is as before.
 
+        What is merged is taken apart and merged again, which takes as long as `merge_adapters`.
+
         Args:
             adapter_name: `[]` for the base alone, `None` for what is switched on.
 
         Raises:
             ValueError: there is no such adapter.
         """
-        names = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name or [])
+        names = _names(adapter_name or [])
         if adapter_name is None or names == self.active_adapters():
             yield
             return
@@ -143,7 +145,7 @@ class Adapters:
         """Remove adapters; the layers that they were on stay wrapped."""
         from peft.functional import delete_adapter
 
-        for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
+        for name in _names(adapter_names):
             self._check_known(name)
             if name in self.waiting:
                 self.waiting = tuple(one for one in self.waiting if one != name)
@@ -297,6 +299,7 @@ class Adapters:
             # What it is called there is the name of another base than this.
             config.base_model_name_or_path = config.revision = None
 
+        _check_name(name)
         self.unmerge_adapters()
         add_adapter(self, folder, name, accept)
         self._hf_peft_config_loaded = True
@@ -324,11 +327,7 @@ class Adapters:
             self._item_vectors = None
 
     def _check_new(self, name: str) -> None:
-        # PEFT keeps an adapter's layers in a ModuleDict, under its name.
-        if not _NAME.fullmatch(name) or hasattr(nn.ModuleDict, name):
-            raise ValueError(
-                f"`adapter_name` must consist of letters, digits, `_` and `-` and name no method, got {name!r}."
-            )
+        _check_name(name)
         if name in self.adapter_names():
             raise ValueError(f"The model must not have an adapter {name!r} yet: give this one another `adapter_name`.")
 
@@ -336,3 +335,16 @@ class Adapters:
         known = self.adapter_names()
         if name not in known:
             raise ValueError(f"The model's adapters are {known}, got {name!r}. Add one: `add_adapter`, `load_adapter`.")
+
+
+def _check_name(name: str) -> None:
+    # PEFT keeps an adapter's layers in a ModuleDict, under its name.
+    if not _NAME.fullmatch(name) or hasattr(nn.ModuleDict, name):
+        raise ValueError(
+            f"`adapter_name` must consist of letters, digits, `_` and `-` and name no method, got {name!r}."
+        )
+
+
+def _names(names: Sequence[str] | str) -> list[str]:
+    """One or several names, each once: one that is there twice would count twice."""
+    return [names] if isinstance(names, str) else list(dict.fromkeys(names))

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from hfrec.data.repository import DOWNLOAD, push_folder
 from hfrec.data.schema import DataError
+from hfrec.items.adapter import WEIGHTS_FILE
 from hfrec.models.adapters import Adapters
 from hfrec.models.artifact import (
     ADAPTERS,
@@ -79,7 +80,7 @@ class PretrainedFolder(Adapters):
         name: str | Path | Artifact,
         *args: Any,
         images: str | Path | None = None,
-        adapter: str | Sequence[str] | None = None,
+        adapter: str | Path | Sequence[str | Path] | None = None,
         encoders: Collection[str] = (),
         **kwargs: Any,
     ) -> Self:
@@ -145,16 +146,21 @@ class PretrainedFolder(Adapters):
             carry_documents(self.artifact, Path(folder))
             return push_folder(folder, repo_id, **kwargs)
 
-    def _load_adapters(self, adapter: str | Sequence[str] | None, download: dict[str, Any]) -> None:
+    def _load_adapters(self, adapter: str | Path | Sequence[str | Path] | None, download: dict[str, Any]) -> None:
         """Switch on the adapters that `from_pretrained` is asked for, by default those that were when it was saved."""
         assert self.artifact is not None
-        own = {name.split("/")[1] for name in self.artifact.manifest if name.startswith(f"{ADAPTERS}/")}
+        own = [
+            parts[1]
+            for name in self.artifact.manifest
+            if (parts := name.split("/"))[0] == ADAPTERS and parts[2:] == [WEIGHTS_FILE]
+        ]
         self.waiting = tuple(sorted(own))
-        wanted = [adapter] if isinstance(adapter, str) else self.config.active_adapters if adapter is None else adapter
-        names = []
+        asked = [adapter] if isinstance(adapter, str | Path) else adapter
+        wanted = self.config.active_adapters if asked is None else asked
+        names: list[str] = []
         for one in wanted:
-            name = one
-            if one not in own:
+            name = str(one)
+            if name not in own:
                 # What a folder's configuration names is of the folder: it does not send for anything else.
                 if adapter is None:
                     raise DataError(

@@ -264,7 +264,9 @@ def test_one_that_is_switched_off_waits_in_its_folder(
     with model.using_adapter("shop-1"):
         assert torch.equal(model.score(histories), first)
     assert torch.equal(model.score(histories), second) and not model.waiting
-    both = load(adapter=["shop-1", "shop-2"])
+    alone = hfrec.RecModel.from_pretrained(tmp_path / "carried", adapter=tmp_path / "both/adapters/shop-1")
+    assert torch.equal(alone.score(histories), first) and alone.active_adapters() == ["shop-1"]
+    both = load(adapter=["shop-1", "shop-2", "shop-1"])
     two.set_adapter(["shop-1", "shop-2"])
     assert torch.equal(both.score(histories), two.score(histories))
 

@@ -86,10 +86,10 @@ def test_histories_are_read_batch_by_batch(recommender: Recommender, rows: list[
     asked: list[int] = []
     top_rows = recommender.top_rows
 
-    def counted(histories: Histories, k: int) -> object:
+    def counted(histories: Histories, k: int, **settings: object) -> object:
         asked.append(len(histories))
         assert given == sum(asked), "no history is taken before its batch"
-        return top_rows(histories, k)
+        return top_rows(histories, k, **settings)
 
     given = 0
 

@@ -72,7 +72,8 @@ def test_only_the_adapter_moves_and_it_names_the_base_that_it_was_trained_on(
     trainer_of: Any, trained_folder: Path, tmp_path: Path
 ) -> None:
     base = base_hash(hfrec.RecModel.from_pretrained(trained_folder))
-    trainer = trainer_of("out", gradient_checkpointing=True)
+    trainer = trainer_of("out")
+    trainer.model.activation_checkpointing_enable()
     trainer.model.merge_adapters()
     trainer = hfrec.RecTrainer(trainer.model, trainer.args, splits=trainer.splits, items=trainer.items)
     before = weights_of(trainer.model)
@@ -94,13 +95,13 @@ def test_only_the_adapter_moves_and_it_names_the_base_that_it_was_trained_on(
     elsewhere.load_adapter(tmp_path / "out/adapters/shop", "shop")
     counts = trainer.model.statistics
     elsewhere.attach(elsewhere.items, counts, elsewhere.text_index)
-    assert torch.equal(elsewhere.score(histories), trainer.model.score(histories))
+    torch.testing.assert_close(elsewhere.score(histories), trainer.model.score(histories), rtol=1e-5, atol=1e-5)
 
 
 def test_the_best_adapter_is_loaded_at_the_end(trainer_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second of six evaluations is made the best."""
-    trainer = trainer_of("out", save_total_limit=None, num_train_epochs=1)
-    judged = iter([0.1, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1])
+    """The second of four evaluations is made the best."""
+    trainer = trainer_of("out")
+    judged = iter([0.1, 0.5, 0.4, 0.3])
     real = trainer.judged
     metric = str(trainer.args.metric_for_best_model).removeprefix("eval_")
     monkeypatch.setattr(trainer, "judged", lambda *args: {**real(*args), metric: next(judged)})
@@ -177,7 +178,7 @@ def test_the_memory_learns_beside_an_adapter(
     model.load_adapter(tmp_path / "out/adapters/shop", "shop")
     model.attach(trainer.items, trainer.model.statistics, trainer.model.text_index).take_memory(trainer.model)
     histories = trainer.train_histories.take(np.arange(4))
-    assert torch.equal(model.score(histories), trainer.model.eval().score(histories))
+    torch.testing.assert_close(model.score(histories), trainer.model.eval().score(histories), rtol=1e-5, atol=1e-5)
 
 
 def test_items_that_the_base_does_not_know_are_what_their_content_says(
