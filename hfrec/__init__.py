@@ -45,6 +45,7 @@ _EXPORTS = {
     "compare_updates": "hfrec.training.compare_updates",
     "evaluate": "hfrec.evaluation.evaluator",
     "load_interactions": "hfrec.data.interactions",
+    "lora_targets": "hfrec.models.lora_targets",
     "losses_table": "hfrec.training.compare",
     "make_captions": "hfrec.data.synthetic",
     "make_shop": "hfrec.data.synthetic",

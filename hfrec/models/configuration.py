@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, GPT2Config, PreTrainedConfig
+
+from hfrec.models.backbone import described
 
 if TYPE_CHECKING:
     from hfrec.items.table import ItemTable
 
 MEMORIES = ("transitions", "popularity", "factors", "words", "vectors")
 """What a model may count: pairs of items, single items, what whole histories share, pairs of texts and of vectors."""
+MOST_PROMPT = 1024
+"""Tokens of a prompt: each is read again with every history."""
 
 
 @strict
@@ -21,7 +26,17 @@ class RecConfig(PreTrainedConfig):
     Args:
         modalities: width F of each kind of content vector, `{"text": 384, "image": 1280}`; may be empty with ids.
         hidden_size: model width D; `None` takes the backbone's.
+        backbone: Hub id or folder of a pretrained decoder to start from, such as `HuggingFaceTB/SmolLM2-135M`. It is
+            read once, by `for_items` here and in `RecModel`: a saved model has all that it needs of it, and what a
+            saved configuration names here is where it came from.
+        backbone_revision: of the decoder on the Hub: a branch, tag or commit; the commit, once it was read.
         backbone_config: any Hugging Face decoder; by default a GPT-2 of `num_layers` layers and `num_heads` heads.
+        prompt: a text that the decoder reads before each history.
+        prompt_ids: its words, as rows of the backbone's word table, which has these and no others.
+        lora_rank: the decoder stays as it is and learns through a LoRA of this rank on its attention and MLP; at 0 all
+            of it learns.
+        load_in_4bit, load_in_8bit: hold the decoder in so many bits while its LoRA is trained. What is saved are plain
+            numbers, those that the bits stand for.
         word_size: width of a vector that is made of an item's words, beside those of encoders; 0 for none.
         use_item_ids: learn a vector for each item that training has events of.
         num_item_ids: size of that table; grown by training.
@@ -53,7 +68,14 @@ class RecConfig(PreTrainedConfig):
 
     modalities: dict[str, int] | None = None
     hidden_size: int | None = None
+    backbone: str | None = None
+    backbone_revision: str | None = None
     backbone_config: dict | PreTrainedConfig | None = None
+    prompt: str | None = None
+    prompt_ids: list[int] | None = None
+    lora_rank: int = 0
+    load_in_4bit: bool = False
+    load_in_8bit: bool = False
     num_layers: int = 2
     num_heads: int = 2
     word_size: int = 256
@@ -84,6 +106,13 @@ class RecConfig(PreTrainedConfig):
         self.event_types = list(self.event_types or [])
         self.encoders, self.active_adapters = dict(self.encoders or {}), list(self.active_adapters or [])
         self.memories = list(MEMORIES if self.memories is None else self.memories)
+        self.prompt_ids = list(self.prompt_ids or [])
+        if self.backbone is not None and self.backbone_config is None:
+            # A configuration may be a stranger's: what it names is never fetched for being named.
+            raise ValueError(
+                f"A decoder is read by `RecConfig.for_items(items, backbone={self.backbone!r}, …)`, its weights by "
+                "`RecModel.for_items` with the same arguments; `RecConfig(backbone=…)` alone reads nothing."
+            )
         if isinstance(self.backbone_config, dict):
             values = dict(self.backbone_config)
             self.backbone_config = AutoConfig.for_model(values.pop("model_type"), **values)
@@ -107,6 +136,15 @@ class RecConfig(PreTrainedConfig):
         self.hidden_size = self.hidden_size or self.backbone_config.hidden_size
         super().__post_init__(**kwargs)
 
+    def to_dict(self) -> dict[str, Any]:
+        """All fields; of the backbone's configuration those of its class, not what that makes of them for itself."""
+        values = super().to_dict()
+        if isinstance(self.backbone_config, PreTrainedConfig):
+            kept = {one.name for one in fields(self.backbone_config)} | {"model_type", "transformers_version"}
+            backbone = values["backbone_config"]
+            values["backbone_config"] = {name: value for name, value in backbone.items() if name in kept}
+        return values
+
     def validate_sizes(self) -> None:
         """Sizes that cannot work together are named here (called by `@strict`)."""
         width = getattr(self.backbone_config, "hidden_size", None)
@@ -122,11 +160,22 @@ class RecConfig(PreTrainedConfig):
         if self.max_history < 1:
             raise ValueError(f"`max_history` must be at least 1, got {self.max_history}.")
         positions = getattr(self.backbone_config, "max_position_embeddings", None)
-        if positions is not None and positions < self.max_history + 1:
+        before = len(self.prompt_ids or ())
+        if positions is not None and positions < before + self.max_history + 1:
             raise ValueError(
                 f"`max_history` must be below the backbone's number of positions ({positions}), "
-                f"got {self.max_history}: the start token takes one."
+                f"got {self.max_history}: the start token takes one" + (f", the prompt {before}." if before else ".")
             )
+        words = getattr(self.backbone_config, "vocab_size", None)
+        if before > MOST_PROMPT or any(
+            type(one) is not int or not 0 <= one < (words or 0) for one in self.prompt_ids or ()
+        ):
+            raise ValueError(
+                f"`prompt_ids` must be at most {MOST_PROMPT:,} rows of the backbone's {words} words, got {before}: "
+                f"{(self.prompt_ids or [])[:8]} …"
+            )
+        if type(self.lora_rank) is not int or self.lora_rank < 0:
+            raise ValueError(f"`lora_rank` must be at least 0, got {self.lora_rank!r}.")
         for name in ("item_id_dropout", "modality_dropout", "dropout", "attention_dropout"):
             rate = getattr(self, name)
             if rate is not None and not 0 <= rate < 1:
@@ -147,5 +196,14 @@ class RecConfig(PreTrainedConfig):
 
     @classmethod
     def for_items(cls, items: ItemTable, **settings: Any) -> RecConfig:
-        """The configuration for a catalogue's vectors; `settings` are fields of this class."""
-        return cls(modalities=items.sizes, **settings)
+        """The configuration for a catalogue's vectors; `settings` are fields of this class.
+
+        Raises:
+            DataError: the `backbone` that they name is not there, or is no causal decoder.
+        """
+        return cls.for_sizes(items.sizes, **settings)
+
+    @classmethod
+    def for_sizes(cls, sizes: dict[str, int], **settings: Any) -> RecConfig:
+        """As `for_items`, for content vectors of these widths, the `modalities`."""
+        return cls(modalities=sizes, **described(settings))

@@ -29,6 +29,8 @@ from hfrec.models.late_encoder import EncoderSlot
 from hfrec.models.memory import Memory, Pairs, Recall
 from hfrec.models.pretrained import PretrainedFolder
 from hfrec.models.processing import RecProcessor
+from hfrec.models.prompt import prompted
+from hfrec.models.starting import started_from
 from hfrec.models.target_states import target_states
 from hfrec.models.topk import TopK, top_rows
 
@@ -63,7 +65,7 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
 
-    def __init__(self, config: RecConfig) -> None:
+    def __init__(self, config: RecConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         width = config.hidden_size
         assert width is not None
@@ -86,7 +88,7 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
             if config.memories
             else None
         )
-        self.backbone = AutoModel.from_config(config.backbone_config)
+        self.backbone = AutoModel.from_config(config.backbone_config) if backbone is None else backbone
         self._freeze()
         self.items: ItemTable | None = None
         self.statistics: Statistics | None = None
@@ -100,9 +102,22 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
         self._item_vectors: tuple[Any, Tensor] | None = None
         self.post_init()
 
+    @classmethod
+    def for_items(cls, items: ItemTable, **settings: Any) -> RecModel:
+        """A fresh model, to be trained on `items`; `settings` are fields of `RecConfig`.
+
+        With `backbone` the sequence Transformer is that decoder, its weights included; what is saved needs it no more.
+
+        Raises:
+            DataError: the decoder is not there, its weights are incomplete or no safetensors, or it is no causal one.
+            ImportError: it is to be held in 4 or 8 bits, and bitsandbytes is not installed.
+        """
+        config = RecConfig.for_items(items, **settings)
+        return cls(config) if config.backbone is None else started_from(cls, settings["backbone"], config)
+
     def _freeze(self) -> None:
-        # Events come in as vectors: the backbone's own word table is never used. The memory learns when the others
-        # have, see `hfrec.models.reading`. Neither must wait for gradients.
+        # Events come in as vectors: of the backbone's own words only those of a prompt are read, as they are. The
+        # memory learns when the others have, see `hfrec.models.reading`. Neither must wait for gradients.
         self.backbone.get_input_embeddings().requires_grad_(False)
         if self.memory is not None:
             self.memory.requires_grad_(False)
@@ -256,13 +271,15 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
         if self.type_embedding is not None and event_types is not None:
             inputs = inputs + self.type_embedding(event_types)
         inputs = self.input_dropout(self.input_norm(inputs))
+        words = self.backbone.get_input_embeddings()
+        inputs, attention_mask = prompted(words, self.config.prompt_ids, inputs, attention_mask)
         positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
         if both_ways:
             attention_mask = attention_mask[:, None, None, :].expand(-1, 1, rows.shape[1], -1) > 0
         output = self.backbone(
             inputs_embeds=inputs, attention_mask=attention_mask, position_ids=positions, use_cache=False
         )
-        return output.last_hidden_state
+        return output.last_hidden_state[:, -rows.shape[1] :]
 
     def _scaled(self, states: Tensor) -> Tensor:
         scale = self.config.logit_scale

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, set_seed
 
-from hfrec.models import RecConfig, RecModel
+from hfrec.models import RecModel
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.cost import peak_mib
 from hfrec.training.run import DataConfig, build_parser, encode_items, load_data, make_encoder
@@ -60,7 +60,7 @@ def train_with_loss(sections: dict[str, dict[str, Any]], settings: dict[str, Any
         set_seed(arguments.seed)
         catalog, splits = load_data(data)
         items = encode_items(catalog, make_encoder(data), arguments)
-        model = RecModel(RecConfig.for_items(items, **sections["model"]))
+        model = RecModel.for_items(items, **sections["model"])
         clock = EpochClock()
         trainer = RecTrainer(model, arguments, splits=splits, items=items, callbacks=[clock])
         before = peak_mib()

@@ -22,7 +22,7 @@ from hfrec.evaluation.evaluator import evaluate, format_table
 from hfrec.evaluation.slices import part_slices
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
-from hfrec.models import RecConfig, RecModel
+from hfrec.models import RecModel
 from hfrec.models.artifact import load_recommender
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.refitting import refit
@@ -172,7 +172,7 @@ def _train(config: Any, splits: Splits, items: ItemTable, encoder: ItemEncoder |
     """Train from the beginning, as `train/train.py` does, and save in the folder `name`."""
 
     def build(arguments: RecTrainingArguments, splits: Splits, callbacks: Sequence[Any] = ()) -> RecTrainer:
-        model = RecModel(RecConfig.for_items(items, **config.model.as_dict()))
+        model = RecModel.for_items(items, **config.model.as_dict())
         model.item_encoder = encoder
         return RecTrainer(model, arguments, splits=splits, items=items, callbacks=[*callbacks])
 

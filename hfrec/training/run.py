@@ -108,7 +108,7 @@ def build_parser(prog: str = "train.py", description: str = "Train, judge and sa
     parser.add_class_arguments(
         RecConfig,
         "model",
-        skip=inherited | {"modalities", "num_item_ids", "encoders", "active_adapters", "memory_learned"},
+        skip=inherited | {"modalities", "num_item_ids", "encoders", "active_adapters", "memory_learned", "prompt_ids"},
     )
     parser.add_class_arguments(RecTrainingArguments, "training")
     return parser
@@ -212,8 +212,8 @@ def fresh_models(settings: dict[str, Any]) -> Models:
     Raises:
         ValueError: they do not go together; reading a catalogue may take hours, so it is said before.
     """
-    RecConfig(modalities={"any": 1}, **settings)
-    return Models(lambda items: RecModel(RecConfig.for_items(items, **settings)), make_encoder)
+    RecConfig.for_sizes({"any": 1}, **settings)
+    return Models(lambda items: RecModel.for_items(items, **settings), make_encoder)
 
 
 def publish(results: dict[str, Any], trainer: RecTrainer, arguments: RecTrainingArguments) -> None:
@@ -382,7 +382,7 @@ def model_facts(trainer: RecTrainer) -> dict[str, Any]:
     config = trainer.model.config
     return {
         "model_type": config.model_type,
-        "backbone": config.backbone_config.model_type,
+        "backbone": " ".join(filter(None, [config.backbone, config.backbone_config.model_type])),
         "parameters": sum(weight.numel() for weight in trainer.model.parameters()),
         "modalities": config.modalities,
         "encoders": trainer.model.items.fingerprint,

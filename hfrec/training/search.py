@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import set_seed
 
-from hfrec.models import RecConfig, RecModel
+from hfrec.models import RecModel
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.run import DataConfig, build_parser, encode_items, environment, load_data, make_encoder
 from hfrec.training.space import SearchSpace
@@ -84,7 +84,7 @@ def run_search(config: Any) -> dict[str, Any]:
 
         def model_init(trial: Any) -> RecModel:
             drawn = {} if trial is None else space.draw(trial)["model"]
-            return RecModel(RecConfig.for_items(items, **(config.model.as_dict() | drawn)))
+            return RecModel.for_items(items, **(config.model.as_dict() | drawn))
 
         trainer = RecTrainer(args=arguments, splits=splits, items=items, model_init=model_init)
         trainer.hyperparameter_search(

@@ -169,7 +169,7 @@ class SearchSpace:
             for value in entry.ends:
                 varied = parser.parse_object({section: {field: value}}, base)
                 try:
-                    RecConfig(modalities={"any": 1}, **varied.model.as_dict())
+                    RecConfig.for_sizes({"any": 1}, **varied.model.as_dict())
                     RecTrainingArguments(**varied.training.as_dict())
                 except Exception as error:
                     raise ValueError(

@@ -26,6 +26,7 @@ from hfrec.evaluation.slices import part_slices
 from hfrec.items.lexical import TextIndex
 from hfrec.items.table import ItemTable
 from hfrec.models.modeling import RecModel
+from hfrec.models.quantization import check_learns
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.checkpoints import (
     checkpoints,
@@ -103,6 +104,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
         self._fresh: RecModel | None = None
         self.trust: float | None = None
         model = super().call_model_init() if model is None else model
+        check_learns(model)
         windows = self._furnish(model, args.seed)
         super().__init__(
             model=model,

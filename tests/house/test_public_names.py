@@ -41,6 +41,7 @@ PUBLIC_NAMES = [
     "compare_updates",
     "evaluate",
     "load_interactions",
+    "lora_targets",
     "losses",
     "losses_table",
     "make_captions",
