@@ -1,4 +1,4 @@
-"""Small pretrained decoders as others save them: weights in half precision, a tokenizer, a configuration of their own."""
+"""Small pretrained decoders as others save them: weights in half precision, a tokenizer, their own configuration."""
 
 from __future__ import annotations
 
@@ -24,19 +24,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-WORDS = [
-    "<pad>",
-    "<s>",
-    "</s>",
-    "[UNK]",
-    "a",
-    "user",
-    "'",
-    "s",
-    "history",
-    ":",
-    *(f"w{one}" for one in range(54)),
-]
+WORDS = ["<pad>", "<s>", "</s>", "[UNK]", "a", "user", "'", "s", "history", ":"]
+WORDS += [f"w{one}" for one in range(54)]
 _SIZES = {"vocab_size": len(WORDS), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 _LLAMA = {**_SIZES, "intermediate_size": 64, "num_key_value_heads": 2, "max_position_embeddings": 64}
 KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {

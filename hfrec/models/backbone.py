@@ -183,10 +183,10 @@ class Decoder:
         if missing := sorted(report["missing_keys"]):
             # They would be noise.
             raise DataError(f"The decoder {self.name!r} lacks {len(missing)} of its weights, such as `{missing[0]}`.")
+        with_plain_weights(model)
         with self._named_errors():
             size = _keep_words(model, self.words_of(config.prompt)[0])
             _check_causal(model, size)
-        with_plain_weights(model)
         return model.eval(), size
 
     def _fetched(self, what: str) -> Path:

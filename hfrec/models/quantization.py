@@ -62,6 +62,8 @@ def with_plain_weights(model: nn.Module) -> None:
     """
     for part in model.modules():
         if _bits_of(part):
+            # What some processors do to be faster rounds the weights again, in place.
+            part.support_avx512bf16_for_cpu = False
             part._register_state_dict_hook(_dequantized)
             part.register_load_state_dict_pre_hook(_as_it_is)
 
