@@ -42,7 +42,7 @@ def test_settings_that_cannot_be_are_named(shop_items: ItemTable, decoder: str) 
 def arguments(tmp_path: Path) -> hfrec.RecTrainingArguments:
     return hfrec.RecTrainingArguments(
         str(tmp_path / "out"), max_steps=4, eval_strategy="steps", eval_steps=2, save_strategy="steps", save_steps=2,
-        learning_rate=1e-2, per_device_train_batch_size=16, disable_tqdm=True, use_cpu=True,
+        learning_rate=1e-2, validation_targets=50, per_device_train_batch_size=16, disable_tqdm=True, use_cpu=True,
     )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_a_lora_on_few_bits_is_trained_and_saved_as_a_plain_model(
 ) -> None:
     pytest.importorskip("bitsandbytes")
     held = {f"load_in_{bits}bit": True}
-    settings = {"backbone": decoder, "max_history": 20, "prompt": "a user's history:", **held}
+    settings = {"backbone": decoder, "max_history": 20, "prompt": "a user's history:", "memories": [], **held}
     alone = hfrec.RecModel.for_items(shop_items, **settings)
     with pytest.raises(ValueError, match=f"held in {bits} bits learns through an adapter alone.*`lora_rank`"):
         hfrec.RecTrainer(alone, arguments, splits=splits, items=shop_items)
