@@ -267,6 +267,16 @@ CASES = {
     "a type of no kind": Case(settings(CONFIG, dtype="system"), "describes no model that can be built"),
     "a table that is a number": Case(settings(CONFIG, modalities=7), "`modalities` .* must be a list or a table"),
     "encoders that are none": Case(settings(CONFIG, encoders=["evil/encoder"]), "`encoders` .* for each modality"),
+    "a decoder that is to be fetched": Case(
+        settings(CONFIG, backbone="evil/decoder", backbone_config=None), "`backbone_config` .* must name a decoder"
+    ),
+    "a quantizer of the backbone": Case(
+        settings(CONFIG, backbone__quantization_config={"quant_method": "quanto"}), "got 'quantization_config'"
+    ),
+    "a prompt of words that are not there": Case(settings(CONFIG, prompt_ids=[0, 10**12]), "rows of .* 1 words, got 2"),
+    "a prompt without end": Case(settings(CONFIG, prompt_ids=[0] * 10**6), "the prompt 1000000"),
+    "a prompt that is none": Case(settings(CONFIG, prompt_ids="all"), "describes no model that can be built"),
+    "a rank below nothing": Case(settings(CONFIG, lora_rank=-1), "`lora_rank` must be at least 0, got -1"),
     # weights
     "a pickle for safetensors": Case(write(WEIGHTS, pickled()), "model.safetensors cannot be read"),
     "a shape of a trillion": Case(

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 from decoders import WORDS, save_decoder
+from hub_repository import Commit, File, Repository
 from huggingface_hub.errors import StrictDataclassError
+from local_hub import LocalHub
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel
 
@@ -250,3 +252,45 @@ def _listed(folder: Path) -> Any:
     from hfrec.data.manifest import listed
 
     return listed(folder)
+
+
+START = """
+    import json, sys, polars, hfrec
+    frame = polars.DataFrame({"item_id": ["a", "b"], "title": ["x", "y"]})
+    items = hfrec.ItemTable.of_ids(hfrec.Catalog.from_frame(frame))
+    settings = {"backbone": "lab/tiny", "backbone_revision": "v1", "max_history": 20} | json.loads(sys.argv[2])
+    model = hfrec.RecModel.for_items(items, **settings)
+    model.attach(items).save_pretrained(sys.argv[1])
+    config = model.config
+    print(json.dumps([config.backbone, config.backbone_revision, config.prompt_ids]))
+"""
+LOAD = """
+    import json, sys, hfrec
+    model = hfrec.RecModel.from_pretrained(sys.argv[1])
+    print(json.dumps(model.score(hfrec.Histories.from_rows([[1, 2]])).tolist()))
+"""
+
+
+def test_of_a_repository_no_more_is_fetched_than_is_read(
+    hub: LocalHub, client: Callable[..., Any], decoder: Path, tmp_path: Path
+) -> None:
+    repository = hub.repositories["models", "lab/tiny"] = Repository(private=False)
+    content = {path.name: path.read_bytes() for path in decoder.iterdir()}
+    more = {"pytorch_model.bin": b"pickle", "modeling_tiny.py": b"raise SystemExit", "original/model.safetensors": b"x"}
+    files = {name: File(one) for name, one in (content | more).items()}
+    commit = repository.add("v1", Commit(files, "tiny", None))
+    repository.add("main", Commit({"config.json": File(b"{}")}, "another", None))
+
+    hub.requests.clear()
+    found = client(START, tmp_path / "plain", "{}")
+    assert found == ["lab/tiny", commit, []]
+    assert sorted(set(hub.downloads())) == ["config.json", "model.safetensors"]
+    hub.requests.clear()
+    assert client(START, tmp_path / "prompted", json.dumps({"prompt": "w2 w1 w2"}))[2] == [1, 0, 1]
+    fetched = {*content} - {"README.md"}
+    assert "tokenizer.json" in fetched and set(hub.downloads()) == fetched
+
+    del hub.repositories["models", "lab/tiny"]
+    hub.requests.clear()
+    scores = client(LOAD, tmp_path / "prompted")
+    assert np.isfinite(scores).all() and hub.requests == []
