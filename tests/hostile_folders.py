@@ -273,7 +273,9 @@ CASES = {
     "a quantizer of the backbone": Case(
         settings(CONFIG, backbone__quantization_config={"quant_method": "quanto"}), "got 'quantization_config'"
     ),
-    "a prompt of words that are not there": Case(settings(CONFIG, prompt_ids=[0, 10**12]), "rows of .* 1 words, got 2"),
+    "a prompt of words that are not there": Case(
+        settings(CONFIG, prompt_ids=[0, 10**12], max_history=5), "rows of .* 1 words, got 2"
+    ),
     "a prompt without end": Case(settings(CONFIG, prompt_ids=[0] * 10**6), "the prompt 1000000"),
     "a prompt that is none": Case(settings(CONFIG, prompt_ids="all"), "describes no model that can be built"),
     "a rank below nothing": Case(settings(CONFIG, lora_rank=-1), "`lora_rank` must be at least 0, got -1"),

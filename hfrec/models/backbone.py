@@ -143,6 +143,8 @@ class Decoder:
     def words_of(self, prompt: str | None) -> tuple[list[int], list[int]]:
         """The words of `prompt` among the decoder's, each once; and for each of its tokens the place of its word.
 
+        What the tokenizer puts before any text, such as `<s>`, is put before this one.
+
         Raises:
             DataError: the decoder has no tokenizer that can be read.
         """
@@ -169,9 +171,9 @@ class Decoder:
             DataError: a file of weights is missing, cut short or no safetensors; they are of another model; it turns
                 out to be no causal decoder.
         """
-        described = copy.deepcopy(config.backbone_config)
-        described.vocab_size = self.config().vocab_size
-        settings: dict[str, Any] = {"config": described, "dtype": torch.float32, "output_loading_info": True}
+        whole = copy.deepcopy(config.backbone_config)
+        whole.vocab_size = self.config().vocab_size
+        settings: dict[str, Any] = {"config": whole, "dtype": torch.float32, "output_loading_info": True}
         if config.load_in_4bit or config.load_in_8bit:
             settings |= quantization(load_in_4bit=config.load_in_4bit, load_in_8bit=config.load_in_8bit)
         folder = self._fetched("weights")

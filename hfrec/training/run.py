@@ -212,6 +212,9 @@ def fresh_models(settings: dict[str, Any]) -> Models:
     Raises:
         ValueError: they do not go together; reading a catalogue may take hours, so it is said before.
     """
+    bits = [name for name in ("load_in_4bit", "load_in_8bit") if settings.get(name)]
+    if bits and not settings.get("lora_rank"):
+        raise ValueError(f"A decoder with `{bits[0]}` learns through a LoRA alone: set `lora_rank`, such as 16, got 0.")
     RecConfig.for_sizes({"any": 1}, **settings)
     return Models(lambda items: RecModel.for_items(items, **settings), make_encoder)
 

@@ -62,6 +62,15 @@ def test_a_run_starts_from_a_decoder(rank: int, tmp_path: Path, monkeypatch: pyt
     assert str(tmp_path) not in json.dumps(results["model"])
 
 
+def test_few_bits_without_a_lora_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    missing = {name: f"{tmp_path}/{name}.parquet" for name in ("interactions", "items")}
+    run = {"data": {"name": "shop", **missing}, "model": {"backbone": "lab/tiny", "load_in_4bit": True}}
+    run |= {"training": {"output_dir": f"{tmp_path}/out", "use_cpu": True}}
+    with pytest.raises(ValueError, match="with `load_in_4bit` learns through a LoRA alone: set `lora_rank`"):
+        hfrec.run_training(build_parser().parse_object(run))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def trainer_of(splits: Splits, shop_items: ItemTable, tmp_path: Path) -> Any:
     """Trainers of a tiny Llama's LoRA, all from the same beginning."""
