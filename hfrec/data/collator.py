@@ -7,11 +7,12 @@ the first event is predicted: an empty history is a trained case.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hfrec.data.augmentation import Augmentation
 from hfrec.data.histories import Histories
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class HistoryWindows:
         return len(self.owners)
 
     def __getitem__(self, index: int) -> int:
-        """The index itself: a batch is cut out at once, by the collator."""
+        """The index itself, of any epoch: a batch is cut out at once, by the collator."""
         return index
 
     @property
@@ -81,32 +82,66 @@ class HistoryCollator:
     """Batches of windows for training: `rows attention_mask gaps event_types labels`, each `(B, L)`, and
     `label_weights` `(B, L)` where events have weights.
 
+    An augmentation changes what is read, and never what is true. A token's label is the event that in truth followed
+    the newest of the events read up to it; where several tokens have that same label, as in a stretch that was
+    reordered, the last of them has it, which has read the most. So no label is invented or swapped for a neighbour,
+    none was read before it is predicted, and an event is a label at most once an epoch; one that would have had to be
+    predicted from a masked event, or lies outside a crop, is none for once. The start token stands only where the
+    first event of a history is read. A window that would lose all its labels stays as it was.
+
     Args:
-        windows: what is batched.
+        windows: what is batched. Window i is number e · W + i in epoch e, see `EpochSampler`; any epoch's will do.
         event_types: names of event types in the order of the model's table; entry 0 is "unknown".
+        augmentation: of the windows; its chance is a function of `seed` and of the numbers of a batch alone.
     """
 
     windows: HistoryWindows
     event_types: tuple[str, ...] = ("",)
+    augmentation: Augmentation | None = None
+    seed: int = 0
 
     def __call__(self, indices: Sequence[int]) -> dict[str, Tensor]:
         import torch
 
-        index = np.asarray(indices, dtype=np.int64)
-        windows = self.windows
-        starts, stops = windows.starts[index], windows.stops[index]
-        events = windows.histories.spans(windows.owners[index], starts, stops)
-        labels = events.padded(events.rows)
-        width = labels.shape[1]
-        place = np.arange(width) - (width - (stops - starts))[:, None] + starts[:, None]
-        is_label = place >= np.maximum(windows.first_labels[index], np.where(starts > 0, starts + 1, 0))[:, None]
-        batch = _tokens(events, starts == 0, self.event_types)
-        # The token before an event predicts it: tokens end one event earlier than labels.
-        batch = {name: values[:, :-1] for name, values in batch.items()}
-        batch["labels"] = np.where(is_label & (labels > 0), labels, IGNORED)
-        if events.weights is not None:
-            batch["label_weights"] = events.padded(events.weights.astype(np.float32))
+        numbers = np.asarray(indices, dtype=np.int64)
+        index = numbers % len(self.windows)
+        windows, histories = self.windows, self.windows.histories
+        owners, starts, stops = windows.owners[index], windows.starts[index], windows.stops[index]
+        begins = histories.offsets[owners]
+        before, first_labels = begins + starts - 1, begins + windows.first_labels[index]
+        # The last event of a window is predicted, and not read. Weights are of labels: those of what is read are free
+        # to say where in the log each event stands.
+        read = histories.spans(owners, starts, stops - 1)
+        stands = np.arange(len(read.rows)) + np.repeat(begins + starts - read.offsets[:-1], read.lengths)
+        read = replace(read, weights=stands)
+        if self.augmentation is not None:
+            random = np.random.default_rng([self.seed, *numbers])
+            augmented = self.augmentation.augment(read, random)
+            has_label = _newest(augmented, before)[:, -1] + 1 >= first_labels
+            either = np.arange(len(read)) + np.where(has_label, 0, len(read))
+            read = Histories.concatenated([augmented, read]).take(either)
+
+        assert read.weights is not None
+        whole = (read.padded(read.weights, np.iinfo(np.int64).max) == begins[:, None]).any(1) | (read.lengths == 0)
+        batch = _tokens(read, whole, self.event_types)
+        newest = _newest(read, before)
+        is_last = np.ones(newest.shape, dtype=bool)
+        is_last[:, :-1] = newest[:, 1:] > newest[:, :-1]
+        following = newest + 1
+        is_label = is_last & (batch["attention_mask"] > 0) & (following >= first_labels[:, None])
+        batch["labels"] = np.where(is_label, histories.rows[following], IGNORED)
+        if histories.weights is not None:
+            batch["label_weights"] = np.where(is_label, histories.weights[following], 0).astype(np.float32)
         return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in batch.items()}
+
+
+def _newest(read: Histories, before: np.ndarray) -> np.ndarray:
+    """The newest of the events read up to each token `(B, L + 1)`, by where they stand, `read.weights`; `before`
+    `(B,)` the first of them."""
+    assert read.weights is not None
+    stands = np.pad(read.padded(read.weights, -1), ((0, 0), (1, 0)), constant_values=-1)
+    newest: np.ndarray = np.maximum.accumulate(np.maximum(stands, before[:, None]), axis=1)
+    return newest
 
 
 def history_tokens(histories: Histories, max_history: int, event_types: tuple[str, ...] = ("",)) -> dict[str, Tensor]:

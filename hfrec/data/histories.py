@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,6 +90,24 @@ class Histories:
             names,
         )
 
+    @classmethod
+    def concatenated(cls, parts: Sequence[Histories]) -> Histories:
+        """The histories of all `parts`, one part after the other; they must have the same fields and event names."""
+
+        def joined(name: str) -> np.ndarray | None:
+            values = [getattr(part, name) for part in parts]
+            return None if values[0] is None else np.concatenate(values)
+
+        return cls(
+            np.concatenate([part.rows for part in parts]),
+            _offsets(np.concatenate([part.lengths for part in parts])),
+            joined("times"),
+            joined("event_types"),
+            joined("weights"),
+            None if parts[0].user_ids is None else [user for part in parts for user in part.user_ids or ()],
+            parts[0].event_names,
+        )
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -137,6 +155,21 @@ class Histories:
             picked(self.weights),
             None if self.user_ids is None else [self.user_ids[index] for index in indices],
             self.event_names,
+        )
+
+    def where(self, kept: np.ndarray) -> Histories:
+        """The same histories, of their events those that `kept` `(E,)` marks."""
+
+        def of_kept(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[kept]
+
+        return replace(
+            self,
+            rows=self.rows[kept],
+            offsets=_offsets(np.bincount(self.owners[kept], minlength=len(self))),
+            times=of_kept(self.times),
+            event_types=of_kept(self.event_types),
+            weights=of_kept(self.weights),
         )
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Histories:

@@ -45,3 +45,22 @@ def _keep_first(alike: np.ndarray, most: int) -> None:
     if len(crowded):
         last = np.argsort(-alike[crowded], axis=1, kind="stable")[:, most:]
         alike[crowded[:, None], last] = 0
+
+
+def nearest_rows(likeness: sparse.csr_array, num_neighbours: int, allowed: np.ndarray | None = None) -> np.ndarray:
+    """Rows `(N + 1, num_neighbours)` of the neighbours of each, the nearest first, padded with 0.
+
+    Args:
+        likeness: `(N + 1, N + 1)`, as `nearest_pairs` gives it.
+        allowed: which rows `(N + 1,)` may be neighbours; by default all.
+    """
+    pairs = likeness.tocoo()
+    kept = pairs.data > 0 if allowed is None else (pairs.data > 0) & allowed[pairs.col]
+    row, column, values = pairs.row[kept], pairs.col[kept], pairs.data[kept]
+    order = np.lexsort((-values, row))
+    row, column = row[order], column[order]
+    place = np.arange(len(row)) - np.searchsorted(row, row)
+    near = place < num_neighbours
+    nearest = np.zeros((likeness.shape[0], num_neighbours), dtype=np.int64)
+    nearest[row[near], place[near]] = column[near]
+    return nearest

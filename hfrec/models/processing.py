@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from transformers import BatchFeature, FeatureExtractionMixin
 
+from hfrec.data.augmentation import Augmentation
 from hfrec.data.collator import HistoryCollator, HistoryWindows, history_tokens
 from hfrec.data.histories import Histories
 
@@ -38,6 +39,8 @@ class RecProcessor(FeatureExtractionMixin):
         """Inputs `(B, L + 1)`: `rows`, `attention_mask`, `gaps` and `event_types`, padded on the left."""
         return BatchFeature(history_tokens(histories, self.max_history, ("", *self.event_types)))
 
-    def collator(self, windows: HistoryWindows) -> HistoryCollator:
+    def collator(
+        self, windows: HistoryWindows, augmentation: Augmentation | None = None, seed: int = 0
+    ) -> HistoryCollator:
         """The collator that makes training batches of `windows` for this model."""
-        return HistoryCollator(windows, ("", *self.event_types))
+        return HistoryCollator(windows, ("", *self.event_types), augmentation, seed)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from hfrec.data.augmentation import AUGMENTATIONS
 from hfrec.losses import LOSSES
 
 MATMUL_PRECISIONS = ("highest", "high", "medium")
@@ -56,6 +57,13 @@ class RecTrainingArguments(TrainingArguments):
     )
     logq: bool | None = field(default=None, metadata={"help": "Correct a softmax over some items; null: its default."})
     gbce_t: float | None = field(default=None, metadata={"help": "Calibration of `gbce`, 0 to 1; null: its default."})
+    augmentation: list[str] = field(
+        default_factory=list,
+        metadata={"help": f"Of the histories, in training alone: some of {', '.join(AUGMENTATIONS)}."},
+    )
+    augmentation_rate: float = field(
+        default=0.5, metadata={"help": "Share of the windows of a step that are augmented, each by one of these."}
+    )
     patience: int = field(default=5, metadata={"help": "Epochs without a better validation before it stops; 0: never."})
     new_item_cost: float | None = field(
         default=None,
@@ -86,6 +94,15 @@ class RecTrainingArguments(TrainingArguments):
             )
         if self.loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {sorted(LOSSES)}, got {self.loss!r}.")
+        if unknown := sorted(set(self.augmentation) - set(AUGMENTATIONS)):
+            raise ValueError(f"`augmentation` must be some of {list(AUGMENTATIONS)}, got {unknown}.")
+        if len(set(self.augmentation)) < len(self.augmentation):
+            raise ValueError(f"`augmentation` must name each only once, got {self.augmentation}.")
+        if not 0 < self.augmentation_rate <= 1:
+            raise ValueError(
+                f"`augmentation_rate` must be a share, above 0 and at most 1, got {self.augmentation_rate}. For none "
+                "leave `augmentation` empty."
+            )
         if self.new_item_cost is not None and not 0 <= self.new_item_cost < 1:
             raise ValueError(f"`new_item_cost` must be a share, at least 0 and below 1, got {self.new_item_cost}.")
         self.make_loss()  # What it cannot take is said now, not after the encoding.

@@ -31,7 +31,8 @@ _LORA = {
 class EpochSampler(LengthGroupedSampler):
     """Batches of like lengths, whose order is a function of the seed and the epoch alone.
 
-    A generator that goes on from epoch to epoch would start over in a run that goes on.
+    A generator that goes on from epoch to epoch would start over in a run that goes on. Of W windows the i-th is number
+    e · W + i in epoch e: so whoever makes a batch knows its epoch, in whatever process.
 
     Args:
         epoch: gives the epoch that is about to begin, from 0.
@@ -42,8 +43,10 @@ class EpochSampler(LengthGroupedSampler):
         self.seed, self.epoch = seed, epoch
 
     def __iter__(self) -> Iterator[int]:
-        self.generator = torch.Generator().manual_seed(self.seed + self.epoch())
-        return super().__iter__()
+        epoch = self.epoch()
+        self.generator = torch.Generator().manual_seed(self.seed + epoch)
+        order = super().__iter__()
+        return (epoch * len(self.lengths) + index for index in order)
 
 
 class Patience(EarlyStoppingCallback):

@@ -17,7 +17,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from hfrec.data.collator import HistoryWindows
+from hfrec.data.collator import HistoryCollator, HistoryWindows
 from hfrec.data.histories import Targets
 from hfrec.data.splits import Splits
 from hfrec.data.statistics import Statistics
@@ -28,6 +28,7 @@ from hfrec.items.table import ItemTable
 from hfrec.models.modeling import RecModel
 from hfrec.models.quantization import check_learns
 from hfrec.training.arguments import RecTrainingArguments
+from hfrec.training.augmenting import augmentation_of
 from hfrec.training.checkpoints import (
     checkpoints,
     newest_checkpoint,
@@ -111,7 +112,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
             args=args,
             train_dataset=windows,
             eval_dataset=splits.targets("validation", self.catalog),
-            data_collator=model.processor.collator(windows),
+            data_collator=self._collator(model, args, windows),
             callbacks=[GoOn(), *([Patience()] if args.load_best_model_at_end else []), *(callbacks or [])],
         )
         # transformers' `__init__` takes no `model_init` beside a model, and would make one with nothing to furnish it.
@@ -144,6 +145,10 @@ class RecTrainer(HubPushes, SearchingTrainer):
             counts = counts.with_factors(train, model.config.num_factors, content)
         model.attach(self.items, counts, words)
         return HistoryWindows(train, model.config.max_history, firsts=firsts)
+
+    def _collator(self, model: RecModel, args: RecTrainingArguments, windows: HistoryWindows) -> HistoryCollator:
+        augmentation = augmentation_of(args, self.items, self.splits, model.text_index)
+        return model.processor.collator(windows, augmentation, args.seed)
 
     def train(
         self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, *args: Any, **kwargs: Any
@@ -191,7 +196,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
         with no_hope_in(trial, IMPOSSIBLE, ValueError, StrictDataclassError):
             model = super().call_model_init(trial)
             self.train_dataset = self._furnish(model, self.args.seed)
-            self.data_collator = model.processor.collator(self.train_dataset)
+            self.data_collator = self._collator(model, self.args, self.train_dataset)
             self.loss = self._given_loss or self.args.make_loss()
         if trial is None:
             self._keep_fresh(model)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from hfrec.items import nearest
-from hfrec.items.nearest import nearest_pairs
+from hfrec.items.nearest import nearest_pairs, nearest_rows
 
 NUM_ROWS = 31
 
@@ -37,3 +38,12 @@ def test_of_a_thousand_alike_some_are_kept() -> None:
     alike = np.ones((NUM_ROWS, NUM_ROWS), np.float32)
     found = nearest_pairs(lambda rows: alike[rows].copy(), NUM_ROWS, 1)
     assert NUM_ROWS <= found.nnz < NUM_ROWS * (NUM_ROWS - 1)
+
+
+def test_rows_of_the_nearest_against_a_plain_search(likeness: np.ndarray) -> None:
+    allowed = np.random.default_rng(1).random(NUM_ROWS) < 0.4
+    found = nearest_rows(sparse.csr_array(np.where(likeness > 0, likeness, 0)), 5, allowed)
+    for row, of_row in enumerate(found.tolist()):
+        ranked = [int(one) for one in np.argsort(-likeness[row]) if allowed[one] and likeness[row, one] > 0]
+        assert of_row == [*ranked[:5], *[0] * (5 - len(ranked[:5]))]
+    assert (nearest_rows(sparse.csr_array((4, 4), dtype=np.float32), 3) == 0).all()

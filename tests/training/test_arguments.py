@@ -83,3 +83,17 @@ def test_bfloat16_is_for_the_cpu_where_there_is_nothing_else(
     trainer = hfrec.RecTrainer(model, arguments, splits=splits, items=shop_items)
     assert trainer.train().global_step == 2 and set(products) == {torch.bfloat16}
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"augmentation": ["crop", "blur"]}, r"must be some of \['crop', .*\], got \['blur'\]"),
+        ({"augmentation": ["mask", "mask"]}, "must name each only once"),
+        ({"augmentation": ["mask"], "augmentation_rate": 0.0}, r"`augmentation_rate` must be a share.*got 0\.0"),
+        ({"augmentation_rate": 1.5}, r"got 1\.5"),
+    ],
+)
+def test_what_cannot_be_augmented_is_named(settings: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        hfrec.RecTrainingArguments(str(tmp_path), **settings)

@@ -19,6 +19,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 import hfrec
+from hfrec.data.augmentation import AUGMENTATIONS
 from hfrec.data.schema import DataError
 from hfrec.data.splits import Splits
 from hfrec.data.synthetic import Shop
@@ -145,10 +146,19 @@ def test_what_killed_runs_left_is_swept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [kept]
 
 
-def test_a_run_goes_on_from_the_middle_of_an_epoch(by_ids: tuple[Splits, ItemTable], tmp_path: Path) -> None:
-    """Data order, dropout, negatives, optimizer, patience, best metric and the loss that was not logged yet."""
+@pytest.mark.parametrize(
+    "further",
+    [{}, {"augmentation": list(AUGMENTATIONS)}, {"augmentation": list(AUGMENTATIONS), "dataloader_num_workers": 1}],
+    ids=["plain", "augmented", "augmented-by-a-worker"],
+)
+def test_a_run_goes_on_from_the_middle_of_an_epoch(
+    further: dict[str, Any], by_ids: tuple[Splits, ItemTable], tmp_path: Path
+) -> None:
+    """Data order, dropout, negatives, augmentations, optimizer, patience, best metric and the loss that was not logged
+    yet."""
     by_steps = {"save_strategy": "steps", "eval_strategy": "steps", "save_steps": 7, "eval_steps": 7}
     settings = by_steps | {"loss": "sampled_softmax", "num_negatives": 40, "learning_rate": 0.01, "patience": 3}
+    settings |= further
     whole = trainer_of(by_ids, tmp_path / "whole", **settings)
     whole.train()
     per_epoch = math.ceil(len(whole.train_dataset) / 32)
@@ -202,7 +212,8 @@ def test_the_order_of_an_epoch_is_its_own() -> None:
         sampler = EpochSampler(8, lengths, seed=1, epoch=lambda epochs=epochs: next(epochs))
         orders.append([list(sampler) for _ in range(first, 3)])
     assert orders[0][1:] == orders[1], "a run that starts at epoch 1 must have that epoch's order"
-    assert orders[0][0] != orders[0][1] and sorted(orders[0][0]) == list(range(200))
+    assert all(sorted(orders[0][epoch]) == list(range(200 * epoch, 200 * epoch + 200)) for epoch in range(3))
+    assert orders[0][0] != [index - 200 for index in orders[0][1]]
 
 
 def test_a_checkpoint_of_another_model_is_refused(by_ids: tuple[Splits, ItemTable], run: Path) -> None:

@@ -38,6 +38,7 @@ space:
 """
 # 33 batches make an epoch: a save after every 20 steps is in the middle of one.
 STEPS = ["save_strategy=steps", "save_steps=20", "eval_strategy=steps", "eval_steps=20"]
+AUGMENTED = ["augmentation=[crop, mask, reorder, substitute]"]
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def figures(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in results.items() if name not in ("command", "seconds", "peak_memory_mib")}
 
 
-@pytest.mark.parametrize("flags", [[], STEPS], ids=["saved-by-epoch", "saved-within-epochs"])
+@pytest.mark.parametrize("flags", [[], STEPS + AUGMENTED], ids=["saved-by-epoch", "augmented-saved-within-epochs"])
 def test_a_killed_run_ends_as_one_that_was_not(
     flags: list[str], start: Callable[..., ForkServerProcess], tmp_path: Path
 ) -> None:
