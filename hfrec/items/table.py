@@ -45,6 +45,7 @@ class ItemTable:
         whitening: for each modality (F, F) float32, which centred vectors were multiplied by: their root mean square
             length is 1 then.
         fingerprint: for each modality what decided its vectors (see `ItemEncoder.fingerprint`).
+        variants: for some modalities (V, N+1, F), what training reads now and then in place of the vectors.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ItemTable:
         center: dict[str, Tensor],
         whitening: dict[str, Tensor],
         fingerprint: dict[str, Any],
+        variants: dict[str, Tensor] | None = None,
     ) -> None:
         self.catalog = catalog
         self.vectors = vectors
@@ -62,6 +64,7 @@ class ItemTable:
         self.center = center
         self.whitening = whitening
         self.fingerprint = fingerprint
+        self.variants = variants or {}
 
     @classmethod
     def of_ids(cls, catalog: Catalog) -> ItemTable:
@@ -123,13 +126,14 @@ class ItemTable:
         return f"ItemTable({len(self):,} items; {'; '.join(parts) or 'ids alone'})"
 
     def gather(
-        self, rows: Tensor | np.ndarray, device: torch.device | str | None = None
+        self, rows: Tensor | np.ndarray, device: torch.device | str | None = None, varied: bool = False
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Whitened vectors (…, F) float32, 0 where missing, and masks (…) of `rows` (…), by modality.
 
         Args:
             rows: catalogue rows, 0 (padding) … N.
             device: where the result goes; by default where `rows` are. Only the gathered rows travel.
+            varied: draw, for each row and modality, the vector or one of its variants.
 
         Raises:
             IndexError: a row below 0 or above N.
@@ -145,7 +149,12 @@ class ItemTable:
                 raise IndexError(f"Rows must be in 0 … {len(self.catalog)}, got {lowest} … {highest}.")
         gathered = {}
         for modality, vectors in self.vectors.items():
-            gathered[modality] = vectors[index].to(target).float(), self.present[modality][index].to(target)
+            values = vectors[index]
+            if varied and modality in self.variants:
+                variants = self.variants[modality]
+                drawn = torch.randint(len(variants) + 1, index.shape, device=home)
+                values = torch.where((drawn > 0).unsqueeze(-1), variants[(drawn - 1).clamp(min=0), index], values)
+            gathered[modality] = values.to(target).float(), self.present[modality][index].to(target)
         return gathered
 
     def features(self) -> np.ndarray:
@@ -165,6 +174,13 @@ class ItemTable:
             {name: value.to(device) for name, value in self.center.items()},
             {name: value.to(device) for name, value in self.whitening.items()},
             self.fingerprint,
+            {name: value.to(device) for name, value in self.variants.items()},
+        )
+
+    def varied(self, variants: dict[str, Tensor]) -> ItemTable:
+        """The same table with `variants`, which `save` leaves out."""
+        return ItemTable(
+            self.catalog, self.vectors, self.present, self.center, self.whitening, self.fingerprint, variants
         )
 
     def append(

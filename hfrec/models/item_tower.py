@@ -16,8 +16,8 @@ class ItemTower(nn.Module):
     """Content vectors and the id vector of an item, each projected to D, gated and added up.
 
     A gate sees its own source and which of the sources are there: content weighs more where there is no id. Whatever is
-    missing adds nothing. In training modalities are hidden at random, never all that an item has. There is no dropout:
-    candidates are compared whole.
+    missing adds nothing. In training modalities are hidden at random, never all that an item has, and of a vector that
+    has variants one is drawn. There is no dropout: candidates are compared whole.
     """
 
     def __init__(self, config: RecConfig) -> None:
@@ -51,7 +51,7 @@ class ItemTower(nn.Module):
             only: the one source that is to be seen; an item without it is 0.
         """
         unique, place = rows.reshape(-1).unique(return_inverse=True)
-        content = items.gather(unique) if items.modalities else {}
+        content = items.gather(unique, varied=self.training) if items.modalities else {}
         if WORDS in self.projections:
             size = self.projections[WORDS].in_features
             values = torch.zeros(len(unique), size, device=rows.device) if words is None else words[unique]

@@ -16,6 +16,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from hfrec.data.schema import DataError
+from hfrec.items.augmentation import PictureAugmentation
 
 if TYPE_CHECKING:
     from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
@@ -251,7 +252,7 @@ def _fit(
     """The loss of each step."""
     mean = torch.tensor(image_processor.image_mean).view(3, 1, 1)
     std = torch.tensor(image_processor.image_std).view(3, 1, 1)
-    augment = _augmentation(pixels.shape[-1])
+    augment = PictureAugmentation().transform(*pixels.shape[-2:])
     readings = [tokenizer(reading, truncation=True)["input_ids"] for reading in _readings(texts)]
     decayed = [weight for weight in model.parameters() if weight.ndim > 1]
     plain = [weight for weight in model.parameters() if weight.ndim <= 1]
@@ -310,19 +311,6 @@ def contrastive_loss(logits: torch.Tensor, positives: torch.Tensor) -> torch.Ten
 
 def _same_text(input_ids: torch.Tensor) -> torch.Tensor:
     return (input_ids[:, None] == input_ids[None]).all(-1).float()
-
-
-def _augmentation(image_size: int) -> Any:
-    """Mild: an encoder of goods must go on telling colours and patterns apart."""
-    from torchvision.transforms import v2
-
-    return v2.Compose(
-        [
-            v2.RandomResizedCrop(image_size, scale=(0.8, 1.0), ratio=(0.9, 1.1), antialias=True),
-            v2.RandomHorizontalFlip(),
-            v2.ColorJitter(brightness=0.12, contrast=0.12, saturation=0.12),
-        ]
-    )
 
 
 def _warm_cosine(step: int, warm_up: int, steps: int) -> float:

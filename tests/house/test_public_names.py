@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 PUBLIC_NAMES = [
     "Catalog",
     "CountingTransitions",
+    "Crop",
     "FoundationTrainer",
     "Histories",
     "HubTable",
@@ -23,8 +24,11 @@ PUBLIC_NAMES = [
     "ItemEncoder",
     "ItemKNN",
     "ItemTable",
+    "Mask",
     "MatrixFactorization",
     "Mixture",
+    "OneOf",
+    "PictureAugmentation",
     "Popularity",
     "PureSVD",
     "RecConfig",
@@ -34,9 +38,12 @@ PUBLIC_NAMES = [
     "RecTrainingArguments",
     "Recommendation",
     "Recommender",
+    "Reorder",
     "Source",
     "Splits",
+    "Substitute",
     "Targets",
+    "TextAugmentation",
     "TextNeighbours",
     "VectorNeighbours",
     "benchmark_table",
@@ -65,6 +72,7 @@ PUBLIC_NAMES = [
     "split_new_events",
     "train_clip",
     "updates_table",
+    "with_variants",
 ]
 
 # Runs `hfrec <argument>` as the console script does, then says on stderr whether torch came along.
