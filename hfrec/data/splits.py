@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TRAIN, VALIDATION, TEST, WITHHELD = "train", "validation", "test", "withheld"
+TRAIN, VALIDATION, TEST, WITHHELD, UNLABELLED = "train", "validation", "test", "withheld", "unlabelled"
 _PART = "part"
 _FIRST_CLOCK = 1e8
 """A timestamp from here on, 1973, is a clock's; a log without clocks numbers its rows."""
@@ -30,8 +30,9 @@ class Splits:
     """A log with a `part` for each event; the history of a target is always all of its user's earlier events.
 
     Attributes:
-        events: the log in the order of time, with a column `part`: `train`, `validation`, `test`, or `withheld`
-            (in histories, never a target and never learned from).
+        events: the log in the order of time, with a column `part`: `train`, `validation`, `test`, `withheld` (in
+            histories, never a target and never learned from), or `unlabelled` (the same, of the users that `of_users`
+            leaves out).
         protocol: how it was cut, in a line.
         report: counts, the share of cold targets and of new users by part, and what leaks.
         held_out: ids of the items held out by `split_cold_items`, by the part that they are held out for.
@@ -45,7 +46,7 @@ class Splits:
     def __repr__(self) -> str:
         return f"Splits({self.protocol}: {', '.join(f'{key} {value}' for key, value in self.report.items())})"
 
-    def part(self, name: Literal["train", "validation", "test"]) -> pl.DataFrame:
+    def part(self, name: Literal["train", "validation", "test", "unlabelled"]) -> pl.DataFrame:
         """The events of a part, as they came."""
         return self.events.filter(pl.col(_PART) == name).drop(_PART)
 
@@ -78,6 +79,52 @@ class Splits:
         positions = np.flatnonzero(is_target) - sequences.offsets[users]
         ranked = np.arange(catalog.num_rows) if candidates == "all" else catalog.rows(self.events[ITEM_ID].unique())
         return Targets(sequences, users, positions, np.setdiff1d(ranked, [0, *catalog.removed_rows]))
+
+    def unlabelled_histories(self, catalog: Catalog, further: pl.DataFrame | None = None) -> Histories:
+        """Histories that may be read, and are neither counted nor labels: of the users that `of_users` left out the
+        events that are no test targets, and `further` ones. Items that are held out are not in them.
+
+        Args:
+            further: events of other users, as `load_interactions` gives them. Users of this log are left out: what they
+                are tested on may be among their events.
+        """
+        held_out = [item_id for ids in self.held_out.values() for item_id in ids]
+        events = self.part("unlabelled")
+        if further is not None:
+            known = further[USER_ID].cast(pl.String).is_in(self.events[USER_ID].cast(pl.String).unique().implode())
+            if known.any():
+                logger.warning("%d unlabelled events are of users of the log, and left out", known.sum())
+            events = pl.concat([events, further.filter(~known)], how="diagonal_relaxed")
+        return Histories.from_interactions(events.filter(~pl.col(ITEM_ID).is_in(held_out)), catalog)
+
+    def of_users(self, share: float) -> Splits:
+        """As if little were known: trained and chosen on a `share` of the users, tested on all of them.
+
+        Of m users for each one that stays, those with integer ids stay if `user_id % m == 0`, others if
+        `crc32(user_id) % m == 0`: the same ones on any machine, and those of a hundredth are among those of a tenth.
+        The candidates stay those of the whole log, and the histories of test targets whole.
+
+        Args:
+            share: 1 divided by a whole number m.
+
+        Raises:
+            DataError: it is not; no training or validation event is left.
+        """
+        number = round(1 / share) if 0 < share <= 1 else 0
+        if not number or abs(share * number - 1) > 1e-6:
+            raise DataError(
+                f"`user_share` must be one user in a whole number of them, such as 1, 0.1, 0.05 or 0.01; got {share}."
+            )
+        if number == 1:
+            return self
+        users = self.events[USER_ID]
+        numbers = users if users.dtype.is_integer() else pl.Series([crc32(str(user).encode()) for user in users])
+        left_out = (numbers % number != 0) & (self.events[_PART] != TEST)
+        part = pl.when(left_out).then(pl.lit(UNLABELLED)).otherwise(pl.col(_PART)).alias(_PART)
+        parts = tuple(name for name in (TRAIN, VALIDATION, TEST) if (self.events[_PART] == name).any())
+        protocol = f"{self.protocol}, learned from 1 in {number} users"
+        cut = _splits(self.events.with_columns(part), protocol, {}, self.held_out, parts)
+        return replace(cut, report={**self.report, **cut.report})
 
     def without_newest(self, share: float = 0.1) -> Splits:
         """The training part cut once more: of each user's training events the newest `share`, at least one of two or
@@ -257,6 +304,8 @@ def _report(events: pl.DataFrame) -> dict[str, Any]:
         "items": events[ITEM_ID].n_unique(),
         "train": len(train),
     }
+    if (events[_PART] == UNLABELLED).any():
+        report["train_users"] = train[USER_ID].n_unique()
     for part in (VALIDATION, TEST):
         rows = events.filter(pl.col(_PART) == part)
         if rows.is_empty():

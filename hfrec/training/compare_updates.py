@@ -92,8 +92,14 @@ def compare_updates(config: Any) -> dict[str, Any]:
 
     Raises:
         DataError: there are no events in one of the periods.
+        ValueError: `data` names a share of the users or variants of the items.
     """
     data, arguments = DataConfig(**config.data.as_dict()), RecTrainingArguments(**config.training.as_dict())
+    if data.user_share != 1 or data.variants:
+        raise ValueError(
+            "An update is of all users and of items as they are: leave out `data.user_share` and `data.variants`, got "
+            f"{data.user_share} and {data.variants}."
+        )
     output = Path(arguments.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     catalog, encoder = load_items(data), make_encoder(data)

@@ -11,7 +11,10 @@ from typing import Any
 from hfrec.items.table import ItemTable
 from hfrec.model_card.fields import LICENCES
 
-_SETTINGS = ("min_rating", "duplicates", "user_core", "item_core", "candidates", "unknown_items", "max_text_tokens")
+_SETTINGS = (
+    "min_rating", "duplicates", "user_core", "item_core", "user_share", "candidates", "unknown_items",
+    "max_text_tokens", "variants",
+)  # fmt: skip
 
 MOVE_NO_FIGURE = frozenset(
     {
@@ -35,7 +38,7 @@ def run_facts(data: Any, items: ItemTable, licence: str | None) -> dict[str, Any
     about = {
         "about": data.about,
         "licence": data.licence,
-        "settings": {name: value for name, value in settings.items() if value},
+        "settings": {name: value for name, value in settings.items() if value and (name, value) != ("user_share", 1)},
         "coverage": items.coverage,
     }
     facts = {"command": command_line(sys.argv), "data": {name: value for name, value in about.items() if value}}

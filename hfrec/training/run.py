@@ -20,12 +20,14 @@ from hfrec.data.read import expand_path
 from hfrec.data.splits import Splits, split_by_time, split_cold_items, split_leave_last
 from hfrec.evaluation.evaluator import Evaluation, evaluate, format_table
 from hfrec.evaluation.slices import part_slices
+from hfrec.items.augmentation import with_variants
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
 from hfrec.model_card import judged_part
 from hfrec.models import RecConfig, RecModel
 from hfrec.models.artifact import load_recommender, write_documents
 from hfrec.training.arguments import RecTrainingArguments
+from hfrec.training.augmenting import augmentation_facts
 from hfrec.training.baselines import choices_of, fit_baselines
 from hfrec.training.card import card_documents
 from hfrec.training.checkpoints import REFIT_FOLDER, WEIGHING_FOLDER, checkpoints, discard, resume_point
@@ -62,12 +64,15 @@ class DataConfig:
         user_core: drop users with fewer events.
         item_core: drop items with fewer events.
         split: `leave_last`, `by_time` or `cold_items`.
+        user_share: learn from so many of the users, such as 0.1: training, validation and counts know no other; the
+            test part is of all users.
         candidates: rank the items of the log (`interactions`) or `all` of the items table.
         text_encoder: an encoder's Hub id, folder or `package:` name; `null` for none.
         image_encoder: the same for pictures.
         max_text_tokens: longer texts are cut.
         encoder_batch_size: inputs that are encoded at once.
         encoder_processes: processes that encode.
+        variants: how often each item is encoded once more, its text and picture augmented; training draws one of them.
         cache: folder in which vectors are kept, by content.
     """
 
@@ -84,12 +89,14 @@ class DataConfig:
     user_core: int = 0
     item_core: int = 0
     split: Literal["leave_last", "by_time", "cold_items"] = "leave_last"
+    user_share: float = 1.0
     candidates: Literal["interactions", "all"] = "interactions"
     text_encoder: str | None = None
     image_encoder: str | None = None
     max_text_tokens: int = 128
     encoder_batch_size: int = 64
     encoder_processes: int = 1
+    variants: int = 0
     cache: str | None = None
     about: str | None = None
     licence: str | None = None
@@ -164,7 +171,7 @@ def train_model(
     catalog, splits = load_data(data)
     encoder = models.encoder(data)
     with cost.of("encode"):
-        items = encode_items(catalog, encoder, arguments)
+        items = encode_items(catalog, encoder, arguments, data.variants)
 
     def build(arguments: RecTrainingArguments, splits: Splits, callbacks: Sequence[Any] = ()) -> RecTrainer:
         model = models.make(items)
@@ -237,7 +244,7 @@ def publish(results: dict[str, Any], trainer: RecTrainer, arguments: RecTraining
 def load_data(data: DataConfig) -> tuple[Catalog, Splits]:
     """The catalogue and the cut log that the `data` section names."""
     catalog = load_items(data)
-    return catalog, _SPLITS[data.split](load_events(data, catalog))
+    return catalog, _SPLITS[data.split](load_events(data, catalog)).of_users(data.user_share)
 
 
 def load_items(data: DataConfig) -> Catalog:
@@ -282,12 +289,22 @@ def make_encoder(data: DataConfig) -> ItemEncoder | None:
     return encoder
 
 
-def encode_items(catalog: Catalog, encoder: ItemEncoder | None, arguments: RecTrainingArguments) -> ItemTable:
-    """The catalogue's vectors, or its ids alone; one process encodes, the others read what it cached."""
+def encode_items(
+    catalog: Catalog, encoder: ItemEncoder | None, arguments: RecTrainingArguments, variants: int = 0
+) -> ItemTable:
+    """The catalogue's vectors, and so many `variants` of them, or its ids alone; one process encodes, the others read
+    what it cached.
+
+    Raises:
+        ValueError: variants without an encoder.
+    """
     if encoder is None:
+        if variants:
+            raise ValueError(f"`variants` are of what an encoder reads, and none is named; got {variants}.")
         return ItemTable.of_ids(catalog)
     with arguments.main_process_first(desc="encode"):
-        return encoder.encode(catalog)
+        items = encoder.encode(catalog)
+        return with_variants(items, encoder, variants) if variants else items
 
 
 def judge(trainer: RecTrainer, chooser: RecTrainer, data: DataConfig) -> tuple[dict[str, Evaluation], dict[str, Any]]:
@@ -391,6 +408,7 @@ def model_facts(trainer: RecTrainer) -> dict[str, Any]:
         "encoders": trainer.model.items.fingerprint,
         "languages": sorted({language for language in trainer.model.catalog.languages() if language}),
         "loss": repr(trainer.loss),
+        **augmentation_facts(trainer.args),
         "seed": trainer.args.seed,
         "epochs": trainer.state.epoch or 0.0,
     }

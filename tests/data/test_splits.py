@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from zlib import crc32
@@ -323,6 +324,101 @@ def test_candidates_are_never_the_padding():
     assert splits.targets("test", catalog).candidates.tolist() == [1, 2, 3]
     with pytest.raises(DataError, match="such as 'unknown'"):
         splits.train_histories(catalog)
+
+
+def stays(user: str | int, number: int) -> bool:
+    return (user if isinstance(user, int) else crc32(user.encode())) % number == 0
+
+
+@pytest.mark.parametrize("text", [True, False], ids=["strings", "integers"])
+@pytest.mark.parametrize("split", [split_leave_last, split_by_time, split_cold_items])
+def test_few_users_are_learned_from_and_all_are_tested_on(split, text):
+    whole = split(load_interactions(random_log(text, num_events=3000)))
+    few = whole.of_users(0.1)
+    assert few.events.drop("part").equals(whole.events.drop("part"))
+    for before, after in zip(whole.events.iter_rows(named=True), few.events.iter_rows(named=True), strict=True):
+        own = before["part"] == "test" or stays(before["user_id"], 10)
+        assert after["part"] == (before["part"] if own else "unlabelled")
+    for part in ("train", "validation"):
+        assert len(few.part(part)) and all(stays(user, 10) for user in few.part(part)["user_id"])
+    catalog = catalog_of(whole.events)
+    assert few.train_histories(catalog).user_ids == [
+        user for user in whole.train_histories(catalog).user_ids if stays(user, 10)
+    ]
+    ours, theirs = few.targets("test", catalog), whole.targets("test", catalog)
+    assert np.array_equal(ours.candidates, theirs.candidates) and np.array_equal(ours.rows, theirs.rows)
+    everyone = np.arange(len(ours))
+    assert np.array_equal(ours.histories(everyone).rows, theirs.histories(everyone).rows)
+    assert_targets_are_right(few, "validation")
+    assert few.report["train_users"] == few.part("train")["user_id"].n_unique() <= 10
+    assert few.report["test_new_user_share"] > 0.7 and few.report["events"] == 3000
+    assert few.protocol == f"{whole.protocol}, learned from 1 in 10 users"
+
+
+@pytest.mark.parametrize("split", [split_leave_last, split_cold_items])
+def test_a_refit_learns_from_no_more_users(split):
+    few = split(load_interactions(random_log(num_events=3000))).of_users(0.1)
+    returned = few.with_validation_returned()
+    assert all(user % 10 == 0 for user in returned.part("train")["user_id"])
+    assert len(returned.part("train")) > len(few.part("train"))
+    newest = few.without_newest()
+    assert all(user % 10 == 0 for part in ("train", "validation") for user in newest.part(part)["user_id"])
+
+
+def test_smaller_shares_are_within_larger_ones():
+    splits = split_leave_last(load_interactions(random_log(num_events=6000).with_columns(pl.col("user_id") * 5)))
+    users = [set(splits.of_users(share).part("train")["user_id"]) for share in (1, 0.1, 0.05, 0.01)]
+    assert [len(one) for one in users] == [60, 30, 15, 3]
+    assert all(smaller < larger for larger, smaller in itertools.pairwise(users))
+    assert splits.of_users(1) is splits
+
+
+def test_short_users_are_still_counted():
+    splits = split_leave_last(load_interactions(random_log()))
+    assert splits.of_users(0.1).report["short_users"] == splits.report["short_users"]
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 0.3, 2.0])
+def test_a_share_is_one_user_in_some(share):
+    with pytest.raises(DataError, match=f"`user_share` must be one user in a whole number .*got {share}"):
+        split_leave_last(load_interactions(random_log())).of_users(share)
+
+
+def test_a_share_without_users_is_an_error():
+    splits = split_leave_last(load_interactions(random_log().with_columns(pl.col("user_id") + 1)))
+    with pytest.raises(DataError, match=r"The train part .*learned from 1 in 100 users.* must not be empty"):
+        splits.of_users(0.01)
+
+
+def test_unlabelled_histories_are_of_the_others_and_tell_no_target():
+    splits = split_cold_items(load_interactions(random_log(num_events=3000))).of_users(0.1)
+    catalog = catalog_of(splits.events)
+    held_out = {item for ids in splits.held_out.values() for item in ids}
+    expected = {
+        user: [r["item_id"] for r in rows if r["part"] != "test" and r["item_id"] not in held_out]
+        for user, rows in of_users(splits.events).items()
+        if user % 10
+    }
+    found = splits.unlabelled_histories(catalog)
+    assert {user: catalog.ids(rows) for user, rows in zip(found.user_ids, found, strict=True)} == {
+        user: items for user, items in expected.items() if items
+    }
+
+
+@pytest.mark.parametrize("text", [True, False], ids=["strings", "integers"])
+def test_further_events_are_unlabelled_but_for_those_of_users_of_the_log(text, caplog):
+    splits = split_leave_last(load_interactions(random_log()))
+    catalog = catalog_of(splits.events)
+    name = str if text else int
+    log = [(name(user), catalog.item_ids[user % 3]) for user in (7, 1001, 1001, 1002)]
+    further = load_interactions([{"user_id": user, "item_id": item, "event_type": "view"} for user, item in log])
+    assert len(splits.unlabelled_histories(catalog)) == 0
+    found = splits.unlabelled_histories(catalog, further)
+    assert [str(user) for user in found.user_ids] == ["1001", "1002"]
+    assert [rows.tolist() for rows in found] == [[1001 % 3 + 1] * 2, [1002 % 3 + 1]]
+    assert found.event_names == ("", "view")
+    assert caplog.messages == ["1 unlabelled events are of users of the log, and left out"]
+    assert splits.train_histories(catalog).rows.size == splits.report["train"]
 
 
 @needs_data
