@@ -107,7 +107,8 @@ class Reorder:
 
 @dataclass(frozen=True, eq=False)
 class Substitute:
-    """Some items give way to one of their neighbours; one without neighbours stays.
+    """Some items give way to one of their neighbours; one without neighbours stays, and so does one whose neighbour is
+    in the history itself: it would be read before it is chosen.
 
     Args:
         neighbours: rows `(N + 1, K)` that are like each row, those of a row first and 0 after them.
@@ -138,8 +139,11 @@ class Substitute:
         chosen = np.flatnonzero(random.random(len(rows)) < self.share)
         number = (self.neighbours > 0).sum(1)[rows[chosen]]
         chosen, number = chosen[number > 0], number[number > 0]
+        drawn = self.neighbours[rows[chosen], random.integers(0, number)]
+        firsts = histories.owners * len(self.neighbours)
+        is_new = ~np.isin(firsts[chosen] + drawn, firsts + rows)
         changed = rows.copy()
-        changed[chosen] = self.neighbours[rows[chosen], random.integers(0, number)]
+        changed[chosen[is_new]] = drawn[is_new]
         return replace(histories, rows=changed)
 
 
