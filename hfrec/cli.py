@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,60 +137,25 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def build_run_parser() -> ArgumentParser:
-    """The parser of `train/train.py` and `hfrec train`."""
-    from hfrec.training.run import build_parser
+def _imported(module: str, name: str) -> Callable[[], ArgumentParser]:
+    """The function `name` of a room's `module`, which is imported when it is called."""
 
-    return build_parser()
+    def build() -> ArgumentParser:
+        built: ArgumentParser = getattr(import_module(module), name)()
+        return built
 
-
-def build_losses_parser() -> ArgumentParser:
-    """The parser of `train/compare_losses.py`."""
-    from hfrec.training.compare import build_losses_parser
-
-    return build_losses_parser()
+    build.__doc__ = f"What `{module}.{name}` builds."
+    return build
 
 
-def build_update_parser() -> ArgumentParser:
-    """The parser of `train/update.py`."""
-    from hfrec.training.update_run import build_update_parser
-
-    return build_update_parser()
-
-
-def build_updates_parser() -> ArgumentParser:
-    """The parser of `train/compare_updates.py`."""
-    from hfrec.training.compare_updates import build_updates_parser
-
-    return build_updates_parser()
-
-
-def build_benchmark_parser() -> ArgumentParser:
-    """The parser of `train/benchmark.py`."""
-    from hfrec.training.benchmark import build_benchmark_parser
-
-    return build_benchmark_parser()
-
-
-def build_adaptation_parser() -> ArgumentParser:
-    """The parser of `train/adapt.py`."""
-    from hfrec.training.adapt import build_adaptation_parser
-
-    return build_adaptation_parser()
-
-
-def build_pretraining_parser() -> ArgumentParser:
-    """The parser of `train/pretrain.py`."""
-    from hfrec.training.pretrain import build_pretraining_parser
-
-    return build_pretraining_parser()
-
-
-def build_search_parser() -> ArgumentParser:
-    """The parser of `train/search.py`."""
-    from hfrec.training.search import build_search_parser
-
-    return build_search_parser()
+build_run_parser = _imported("hfrec.training.run", "build_parser")
+build_losses_parser = _imported("hfrec.training.compare", "build_losses_parser")
+build_update_parser = _imported("hfrec.training.update_run", "build_update_parser")
+build_updates_parser = _imported("hfrec.training.compare_updates", "build_updates_parser")
+build_benchmark_parser = _imported("hfrec.training.benchmark", "build_benchmark_parser")
+build_adaptation_parser = _imported("hfrec.training.adapt", "build_adaptation_parser")
+build_pretraining_parser = _imported("hfrec.training.pretrain", "build_pretraining_parser")
+build_search_parser = _imported("hfrec.training.search", "build_search_parser")
 
 
 def build_shop_parser() -> ArgumentParser:

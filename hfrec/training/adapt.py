@@ -14,7 +14,8 @@ from hfrec.models import RecConfig, RecModel
 from hfrec.models.artifact import ITEM_ENCODER, Artifact
 from hfrec.models.lora_targets import lora_targets
 from hfrec.training.arguments import RecTrainingArguments
-from hfrec.training.run import DataConfig, Models, trained_and_judged
+from hfrec.training.data_section import DataConfig
+from hfrec.training.run import Models, trained_and_judged
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser

@@ -11,7 +11,8 @@ from hfrec.evaluation.evaluator import evaluate, format_table
 from hfrec.evaluation.slices import part_slices
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.baselines import VALIDATION_TARGETS, choices_of, each_baseline
-from hfrec.training.run import DataConfig, encode_items, environment, load_data, make_encoder
+from hfrec.training.data_section import DataConfig, encode_items, load_data, make_encoder
+from hfrec.training.run import environment
 
 
 def run_baselines(config: Any) -> dict[str, Any]:

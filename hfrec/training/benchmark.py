@@ -23,19 +23,9 @@ from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.baselines import choices_of, fit_baselines
 from hfrec.training.benchmark_page import benchmark_page
 from hfrec.training.cost import Cost
+from hfrec.training.data_section import DataConfig, encode_items, load_data, make_encoder
 from hfrec.training.facts import MOVE_NO_FIGURE, command_line
-from hfrec.training.run import (
-    DataConfig,
-    build_parser,
-    choices,
-    discard_checkpoints,
-    encode_items,
-    environment,
-    fresh_models,
-    load_data,
-    make_encoder,
-    train_model,
-)
+from hfrec.training.run import build_parser, choices, discard_checkpoints, environment, fresh_models, train_model
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser

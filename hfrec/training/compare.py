@@ -16,7 +16,8 @@ from transformers import TrainerCallback, set_seed
 from hfrec.models import RecModel
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.cost import peak_mib
-from hfrec.training.run import DataConfig, build_parser, encode_items, load_data, make_encoder
+from hfrec.training.data_section import DataConfig, encode_items, load_data, make_encoder
+from hfrec.training.run import build_parser
 from hfrec.training.trainer import RecTrainer
 
 if TYPE_CHECKING:

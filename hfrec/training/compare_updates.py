@@ -25,16 +25,9 @@ from hfrec.items.table import ItemTable
 from hfrec.models import RecModel
 from hfrec.models.artifact import load_recommender
 from hfrec.training.arguments import RecTrainingArguments
+from hfrec.training.data_section import DataConfig, encode_items, load_events, load_items, make_encoder
 from hfrec.training.refitting import refit
-from hfrec.training.run import (
-    DataConfig,
-    build_parser,
-    discard_checkpoints,
-    encode_items,
-    load_events,
-    load_items,
-    make_encoder,
-)
+from hfrec.training.run import build_parser, discard_checkpoints
 from hfrec.training.trainer import RecTrainer
 from hfrec.training.update_run import AS_IT_WAS, COUNTED, UpdateConfig, build_update_parser, run_update
 

@@ -17,18 +17,11 @@ from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.checkpoints import resume_point
 from hfrec.training.cost import Cost
 from hfrec.training.curve import training_curve
+from hfrec.training.data_section import DataConfig, encode_items, load_data, make_encoder
 from hfrec.training.facts import command_line, licence_fields
 from hfrec.training.foundation import FoundationTrainer
 from hfrec.training.mixture import Mixture, Source
-from hfrec.training.run import (
-    DataConfig,
-    discard_checkpoints,
-    encode_items,
-    environment,
-    load_data,
-    make_encoder,
-    model_facts,
-)
+from hfrec.training.run import discard_checkpoints, environment, model_facts
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser

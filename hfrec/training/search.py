@@ -13,7 +13,8 @@ from transformers import set_seed
 
 from hfrec.models import RecModel
 from hfrec.training.arguments import RecTrainingArguments
-from hfrec.training.run import DataConfig, build_parser, encode_items, environment, load_data, make_encoder
+from hfrec.training.data_section import DataConfig, encode_items, load_data, make_encoder
+from hfrec.training.run import build_parser, environment
 from hfrec.training.space import SearchSpace
 from hfrec.training.study import CUT, ENDED, EPOCHS, PRUNED, REASON, open_study, sqlite_storage
 from hfrec.training.trainer import RecTrainer

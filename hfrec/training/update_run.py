@@ -25,19 +25,10 @@ from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.checkpoints import resume_point
 from hfrec.training.cost import Cost
 from hfrec.training.curve import training_curve
+from hfrec.training.data_section import DataConfig, load_events, load_items
 from hfrec.training.facts import run_facts
 from hfrec.training.refitting import refit
-from hfrec.training.run import (
-    DataConfig,
-    choices,
-    described,
-    discard_checkpoints,
-    environment,
-    load_events,
-    load_items,
-    model_facts,
-    publish,
-)
+from hfrec.training.run import choices, described, discard_checkpoints, environment, model_facts, publish
 from hfrec.training.trainer import RecTrainer
 
 if TYPE_CHECKING:

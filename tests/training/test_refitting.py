@@ -19,8 +19,9 @@ from hfrec.data.splits import Splits
 from hfrec.data.synthetic import Shop
 from hfrec.items.table import ItemTable
 from hfrec.training.checkpoints import REFIT_FOLDER, checkpoints, discard
+from hfrec.training.data_section import DataConfig, load_data
 from hfrec.training.refitting import chosen_epochs, refit
-from hfrec.training.run import build_parser, evaluate_folder, load_data, run_training
+from hfrec.training.run import build_parser, evaluate_folder, run_training
 
 EPOCHS = 4
 CONFIG = """
@@ -93,7 +94,7 @@ def test_a_run_judges_and_saves_what_was_refitted_and_goes_on_where_it_was_kille
     assert results["split"] == "global time 80%/10%/10%, validation returned"
     assert results["seconds"].keys() == {"encode", "train", "refit", "evaluate"}
 
-    catalog, splits = load_data(hfrec.training.run.DataConfig(**config.data.as_dict()))
+    catalog, splits = load_data(DataConfig(**config.data.as_dict()))
     returned = splits.with_validation_returned().train_histories(catalog)
     baseline = hfrec.Popularity.fit(returned, ItemTable.of_ids(catalog), **results["chosen"]["popularity"])
     judged = hfrec.evaluate(baseline, splits.targets("test", catalog)).metrics()["all"]

@@ -18,7 +18,7 @@ from hfrec.data.splits import Splits
 from hfrec.data.synthetic import Shop
 from hfrec.items.table import ItemTable
 from hfrec.model_card import CURVE_FILE
-from hfrec.training.run import DataConfig, load_data, make_encoder
+from hfrec.training.data_section import DataConfig, load_data, make_encoder
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """

@@ -22,7 +22,7 @@ from hfrec.data.synthetic import Shop
 from hfrec.items.table import ItemTable
 from hfrec.models.artifact import load_recommender, verified_folder
 from hfrec.training.checkpoints import REFIT_FOLDER, checkpoints, discard
-from hfrec.training.run import DataConfig, load_items
+from hfrec.training.data_section import DataConfig, load_items
 from hfrec.training.update_run import (
     AS_IT_WAS,
     COUNTED,
