@@ -172,7 +172,8 @@ class RecTrainer(HubPushes, SearchingTrainer):
         if checkpoint is not None:
             check_fits(checkpoint, self.model)
         self._watch = LossWatch()
-        if not any(weight.requires_grad for weight in self.model.parameters()):
+        # In a search there is no model yet.
+        if self.model is not None and not any(weight.requires_grad for weight in self.model.parameters()):
             raise ValueError(
                 "A weight of the model must be trainable, none is: of its adapters "
                 f"{self.model.adapter_names()} none is switched on. Switch one on: `model.set_adapter`."
