@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hfrec.model_card.adapter import render_adapter_card, render_encoder_card
 from hfrec.model_card.fields import metadata_problems
+from hfrec.model_card.foundation import render_foundation_card
 from hfrec.model_card.render import CURVE_FILE, FOLDER, SLICES, SLICES_FILE, judged_part, render_card, render_plain_card
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "render_adapter_card",
     "render_card",
     "render_encoder_card",
+    "render_foundation_card",
     "render_plain_card",
 ]

@@ -44,10 +44,10 @@ def render_card(results: dict[str, Any], pictures: str = "") -> str:
         table=_table(results),
         better=_who_is_better(results),
         pictures=_pictures(results, pictures),
-        data=_lines(_data(results)),
-        made=_lines(_made(results)),
-        cost=_cost(results),
-        limits=_lines(_limits(results)),
+        data=lines(_data(results)),
+        made=lines(how_made(results)),
+        cost=cost_table(results),
+        limits=lines(_limits(results)),
     )
 
 
@@ -173,7 +173,8 @@ def _data(results: dict[str, Any]) -> Iterator[str]:
         yield f"licence of the data: {about['licence']}"
 
 
-def _made(results: dict[str, Any]) -> Iterator[str]:
+def how_made(results: dict[str, Any]) -> Iterator[str]:
+    """The command, the loss and the encoders of a run."""
     model = results["model"]
     if results.get("command"):
         yield f"`{results['command']}`"
@@ -187,7 +188,8 @@ def _made(results: dict[str, Any]) -> Iterator[str]:
         yield f"{modality} is read by `{encoder.get('encoder')}` ({revision}{adapter}, kept in {encoder.get('dtype')})"
 
 
-def _cost(results: dict[str, Any]) -> str:
+def cost_table(results: dict[str, Any]) -> str:
+    """What each part of a run took."""
     columns = {
         "seconds": results["seconds"],
         "peak memory, MiB": results.get("peak_memory_mib"),
@@ -196,10 +198,10 @@ def _cost(results: dict[str, Any]) -> str:
     }
     columns = {name: of for name, of in columns.items() if of}
     parts = list(dict.fromkeys(part for of in columns.values() for part in of))
-    lines = [f"| | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
-    lines += [f"| {part} | {' | '.join(str(of.get(part, '')) for of in columns.values())} |" for part in parts]
+    table = [f"| | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
+    table += [f"| {part} | {' | '.join(str(of.get(part, '')) for of in columns.values())} |" for part in parts]
     environment = ", ".join(f"{name} {value}" for name, value in results["environment"].items())
-    return "\n".join([*lines, "", f"Measured with {environment}."])
+    return "\n".join([*table, "", f"Measured with {environment}."])
 
 
 def _limits(results: dict[str, Any]) -> Iterator[str]:
@@ -224,7 +226,8 @@ def _limits(results: dict[str, Any]) -> Iterator[str]:
     yield "Users are known by their history alone; how it treats groups of them was not measured."
 
 
-def _lines(sentences: Iterator[str]) -> str:
+def lines(sentences: Iterator[str]) -> str:
+    """Sentences as a list."""
     return "\n".join(f"* {one}" for one in sentences) or "* nothing is recorded"
 
 

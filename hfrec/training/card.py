@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hfrec.data.files import read_json
-from hfrec.model_card import CURVE_FILE, SLICES_FILE, metadata_problems, render_card
+from hfrec.model_card import CURVE_FILE, SLICES_FILE, metadata_problems, render_card, render_foundation_card
 from hfrec.models.artifact import write_documents
 from hfrec.training.curve import draw_curve
 from hfrec.training.slice_chart import draw_slices
@@ -22,10 +22,10 @@ def card_documents(results: dict[str, Any], start: str = "") -> dict[str, str | 
         results: what `results.json` holds.
         start: what the names of the pictures start with.
     """
-    documents: dict[str, str | bytes] = {f"{start}{SLICES_FILE}": draw_slices(results)}
-    if results.get("curve"):
-        documents[f"{start}{CURVE_FILE}"] = draw_curve(results["curve"])
-    return documents | {CARD_FILE: render_card(results, start)}
+    curve = {f"{start}{CURVE_FILE}": draw_curve(results["curve"])} if results.get("curve") else {}
+    if "sources" in results:
+        return {**curve, CARD_FILE: render_foundation_card(results, start)}
+    return {f"{start}{SLICES_FILE}": draw_slices(results), **curve, CARD_FILE: render_card(results, start)}
 
 
 def write_card(folder: str | Path, out: str | Path | None = None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from hfrec.models import RecConfig, RecModel
 from hfrec.models.artifact import write_documents
 from hfrec.training.aims import AIMS
 from hfrec.training.arguments import RecTrainingArguments
+from hfrec.training.card import RESULTS_FILE, card_documents
 from hfrec.training.checkpoints import resume_point
 from hfrec.training.cost import Cost
 from hfrec.training.curve import training_curve
@@ -147,11 +149,13 @@ def run_pretraining(config: Any) -> dict[str, Any]:
         "environment": environment(),
         "curve": training_curve(trainer.state.log_history),
         "model": model_facts(trainer),
-        "command": command_line(["train/pretrain.py", *_arguments()]),
+        "command": command_line(sys.argv),
         **({"licence": licence_fields(arguments.licence)} if arguments.licence else {}),
     }
     if arguments.should_save:
-        write_documents(arguments.output_dir, {"results.json": json.dumps(results, indent=2, ensure_ascii=False)})
+        figures = json.dumps(results, indent=2, ensure_ascii=False)
+        write_documents(arguments.output_dir, {RESULTS_FILE: figures, **card_documents(results)})
+        print(pretraining_summary(results, arguments.output_dir))
     if not arguments.keep_checkpoints:
         discard_checkpoints(arguments)
     return results
@@ -171,7 +175,10 @@ def source_section(name: str, given: dict[str, Any], shared: dict[str, Any]) -> 
     return DataConfig(**{"name": name, **given, **shared})
 
 
-def _arguments() -> list[str]:
-    import sys
-
-    return sys.argv[1:]
+def pretraining_summary(results: dict[str, Any], folder: str | Path) -> str:
+    """What a pre-training says at its end: NDCG@10 of each source, and where the files are."""
+    said = [
+        f"{source}: NDCG@10 {ways['zero-shot']['ndcg@10']:.4f} without counts, {ways['counts']['ndcg@10']:.4f} with"
+        for source, ways in results["test"].items()
+    ]
+    return "\n".join([*said, "", *(f"{Path(folder) / name}" for name in (RESULTS_FILE, "README.md"))])

@@ -16,6 +16,7 @@ import hfrec
 from hfrec.data.schema import DataError
 from hfrec.items.table import ItemTable
 from hfrec.training.adapt import AdaptConfig, adapted_models, build_adaptation_parser, run_adaptation
+from hfrec.training.card import check_card, write_card
 from hfrec.training.pretrain import PretrainingConfig, build_pretraining_parser, run_pretraining, source_section
 
 CONFIG = """
@@ -78,6 +79,17 @@ def test_a_foundation_holds_weights_and_the_name_of_its_encoder_alone(folder: Pa
     assert "no catalogue" in repr(hfrec.Recommender(model))
     with pytest.raises(DataError, match="no catalogue to recommend from"):
         hfrec.Recommender(model).recommend(["sku-0001"])
+
+
+def test_its_card_says_what_it_is_and_how_good_on_what(folder: Path, tmp_path: Path) -> None:
+    foundation = folder / "foundation"
+    card = check_card(foundation).read_text("utf-8")
+    results = json.loads((foundation / "results.json").read_text("utf-8"))
+    assert "with_catalog(catalog)" in card and "train/pretrain.py" in card
+    for source, figures in results["test"].items():
+        assert f"| {source} | {figures['zero-shot']['hr@10']:.4f} / {figures['zero-shot']['ndcg@10']:.4f} |" in card
+    assert (foundation / "training_curve.png").stat().st_size > 1000
+    assert check_card(write_card(foundation, tmp_path / "foundation.md"))
 
 
 def test_it_serves_a_catalogue_that_it_never_saw(folder: Path, shop, shop_vectors: ItemTable) -> None:
