@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 import hfrec
 from hfrec.data.splits import Splits
 from hfrec.items.table import ItemTable
-from hfrec.training.restoring import restore
+from hfrec.models.artifact import ADAPTERS
+from hfrec.models.base_weights import restore
 from hfrec.training.run import build_parser
 
 
@@ -107,7 +108,7 @@ def test_an_adapter_goes_back_with_its_model_and_a_run_goes_on(trainer_of: Any, 
     saved = weights(hfrec.RecModel.from_pretrained(checkpoint))
     lora = [name for name in last if "lora_B" in name]
     assert lora and not any(torch.equal(last[name], saved[name]) for name in (*lora, "start"))
-    restore(whole.model, checkpoint)
+    restore(whole.model, checkpoint, checkpoint / ADAPTERS)
     assert equal(weights(whole.model), saved)
 
     again = trainer_of("again")
