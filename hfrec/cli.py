@@ -154,6 +154,7 @@ build_update_parser = _imported("hfrec.training.update_run", "build_update_parse
 build_updates_parser = _imported("hfrec.training.compare_updates", "build_updates_parser")
 build_benchmark_parser = _imported("hfrec.training.benchmark", "build_benchmark_parser")
 build_adaptation_parser = _imported("hfrec.training.adapt", "build_adaptation_parser")
+build_few_shot_parser = _imported("hfrec.training.few_shot", "build_few_shot_parser")
 build_pretraining_parser = _imported("hfrec.training.pretrain", "build_pretraining_parser")
 build_search_parser = _imported("hfrec.training.search", "build_search_parser")
 

@@ -20,6 +20,8 @@ from hfrec.training.run import Models, trained_and_judged
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
+_TRAIN_NOTHING = ("none", "zero_shot")
+
 
 @dataclass
 class AdaptConfig:
@@ -28,7 +30,8 @@ class AdaptConfig:
     Attributes:
         foundation: a folder or Hub id of `train/pretrain.py`; any RecModel without a `word_size` will do.
         method: `lora` trains an adapter on the sequence Transformer, `full` all weights; `none` trains nothing, the
-            log is counted alone; `scratch` trains a model like the foundation, which has learned nothing.
+            log is counted alone, and `zero_shot` does not even that; `scratch` trains a model like the foundation,
+            which has learned nothing.
         name: what the adapter is called.
         rank: of the adapter's matrices.
         alpha: what it adds is multiplied by `alpha / rank`.
@@ -39,7 +42,7 @@ class AdaptConfig:
     """
 
     foundation: str
-    method: Literal["lora", "full", "scratch", "none"] = "lora"
+    method: Literal["lora", "full", "scratch", "none", "zero_shot"] = "lora"
     name: str = "shop"
     rank: int = 8
     alpha: float = 16.0
@@ -111,8 +114,13 @@ def adapted_models(settings: AdaptConfig) -> Models:
             f"has {foundation.word_size}. Train one with `train/pretrain.py`."
         )
     said = {name.name: getattr(settings, name.name) for name in fields(settings)}
-    trains = settings.method != "none"
-    return Models(make, lambda data: foundation_encoder(artifact, data), {"adapt": said}, trains)
+    return Models(
+        make,
+        lambda data: foundation_encoder(artifact, data),
+        {"adapt": said},
+        trains=settings.method not in _TRAIN_NOTHING,
+        counts=settings.method != "zero_shot",
+    )
 
 
 def prepared(foundation: RecModel, settings: AdaptConfig) -> RecModel:
@@ -124,7 +132,7 @@ def prepared(foundation: RecModel, settings: AdaptConfig) -> RecModel:
         model = RecModel(copy.deepcopy(foundation.config))
     if settings.item_ids:
         model.add_item_ids(settings.item_id_dropout)
-    if settings.method == "scratch" or (settings.learn_memory and settings.method != "none"):
+    if settings.method == "scratch" or (settings.learn_memory and settings.method not in _TRAIN_NOTHING):
         model.config.memory_learned = False
     if settings.method == "lora":
         adapter = LoraConfig(

@@ -19,6 +19,7 @@ from hfrec.evaluation.accuracy import metric_values
 from hfrec.evaluation.bootstrap import paired_interval
 from hfrec.evaluation.evaluator import evaluate
 from hfrec.evaluation.slices import MIN_USERS, part_slices
+from hfrec.training.adapt import AdaptConfig, adapted_models, build_adaptation_parser
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.baselines import choices_of, fit_baselines
 from hfrec.training.benchmark_page import benchmark_page
@@ -49,10 +50,15 @@ class BenchmarkConfig:
     reference: str | None = None
 
 
-def build_benchmark_parser() -> ArgumentParser:
+def build_benchmark_parser(
+    prog: str = "benchmark.py", description: str = "Variants of a run under several seeds, beside every baseline."
+) -> ArgumentParser:
     """A run's parser, with `benchmark`, and `variants`: by name, what each sets in the run, by dotted fields."""
-    parser = build_parser("benchmark.py", "Variants of a run under several seeds, beside every baseline.")
+    parser = build_parser(prog, description)
     parser.add_class_arguments(BenchmarkConfig, "benchmark")
+    parser.add_argument(
+        "--adapt", type=AdaptConfig | None, default=None, help="as of train/adapt.py, in the place of the section model"
+    )
     parser.add_argument("--variants", type=dict[str, dict[str, Any]], required=True)
     return parser
 
@@ -68,10 +74,11 @@ def run_benchmark(config: Any) -> dict[str, Any]:
 
     Raises:
         ValueError: a variant sets a field that a run does not have or has other test targets than the baselines, the
-            reference is no variant, or what is complete was trained under other settings.
+            reference is no variant, what is complete was trained under other settings, or there is an `adapt` section
+            and a `model` section, too.
     """
     benchmark = BenchmarkConfig(**config.benchmark.as_dict())
-    run = {name: config[name].as_dict() for name in _SECTIONS}
+    run = run_sections(config)
     cells = {name: _varied(run, name, fields) for name, fields in config.variants.items()}
     if benchmark.reference is not None and benchmark.reference not in cells:
         raise ValueError(f"`benchmark.reference` must be one of {list(cells)}, got {benchmark.reference!r}.")
@@ -90,6 +97,16 @@ def run_benchmark(config: Any) -> dict[str, Any]:
                 (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
                 (folder / PAGE_FILE).write_text(benchmark_page(results), encoding="utf-8")
     return results
+
+
+def run_sections(config: Any) -> dict[str, dict[str, Any]]:
+    """The sections of the run that is varied: of a foundation's adaptation `adapt` in the place of `model`."""
+    run = {name: config[name].as_dict() for name in _SECTIONS}
+    if config.adapt is None:
+        return run
+    if said := settings_of({"model": run.pop("model")}):
+        raise ValueError(f"`adapt` starts from a foundation, which says what the model is; `model` sets {list(said)}.")
+    return run | {"adapt": config.adapt.as_dict()}
 
 
 def judge_baselines(sections: dict[str, dict[str, Any]], folder: Path) -> None:
@@ -139,7 +156,9 @@ def train_cell(sections: dict[str, dict[str, Any]], seed: int, folder: Path) -> 
     """One variant under one seed: the recommender, its ranks of the test targets and what it cost, into `folder`."""
     data, arguments = _read(sections, folder, seed)
     cost = Cost()
-    trainer, chooser = train_model(data, fresh_models(sections["model"]), arguments, cost)
+    adapt = sections.get("adapt")
+    models = fresh_models(sections["model"]) if adapt is None else adapted_models(AdaptConfig(**adapt))
+    trainer, chooser = train_model(data, models, arguments, cost)
     trainer.save_model(str(folder / RECOMMENDER))
     validation = chooser.judged()
     targets = trainer.splits.targets("test", trainer.catalog, data.candidates)
@@ -147,7 +166,7 @@ def train_cell(sections: dict[str, dict[str, Any]], seed: int, folder: Path) -> 
         judged = evaluate(trainer.model, targets)
     save_file({"ranks": judged.ranks}, folder / RANKS_FILE)
     discard_checkpoints(arguments)
-    facts = {"parameters": sum(one.numel() for one in trainer.model.parameters()), "epochs": chooser.state.epoch}
+    facts = {"parameters": sum(one.numel() for one in trainer.model.parameters()), "epochs": chooser.state.epoch or 0}
     chosen = choices(chooser) | {"validation": {metric: validation[metric] for metric in METRICS}}
     _complete(folder, sections, {"chosen": chosen, **facts, **cost.facts()})
 
@@ -243,9 +262,9 @@ def settings_of(sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 @cache
-def _defaults() -> Any:
-    """The run of an empty file; a parser of all its fields is made once for all cells."""
-    return build_parser().get_defaults()
+def _defaults() -> dict[str, Any]:
+    """The run and the adaptation of an empty file; a parser of all their fields is made once for all cells."""
+    return dict(build_adaptation_parser().get_defaults().items()) | dict(build_parser().get_defaults().items())
 
 
 def _is_complete(folder: Path, sections: dict[str, dict[str, Any]], of: tuple[str, ...] = ("",)) -> bool:

