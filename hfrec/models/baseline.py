@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Collection
@@ -23,6 +24,7 @@ from hfrec.data.schema import ITEM_ID, DataError
 from hfrec.data.statistics import Statistics, recency_weights
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.lexical import TextIndex
+from hfrec.items.projector import Projector
 from hfrec.items.table import ItemTable
 from hfrec.models.artifact import (
     Artifact,
@@ -36,6 +38,7 @@ from hfrec.models.late_encoder import EncoderSlot, LateEncoder
 from hfrec.models.topk import TopK, top_rows
 
 ARRAYS_FILE = "baseline.safetensors"
+logger = logging.getLogger(__name__)
 POPULARITY_WEIGHT = 1e-6
 """What a training event of an item adds to its score where ties are broken by popularity (BENCHMARKS protocol e)."""
 
@@ -55,6 +58,7 @@ class Baseline(ABC):
         item_encoder: how new items are read; that of a folder is fetched and loaded when it is first wanted.
         named_encoders: the encoder of each modality that a folder of this recommender may load.
         artifact: where it was loaded from, if it was.
+        projector: a space that the catalogue's modalities share, if one was fitted.
     """
 
     model_type: ClassVar[str]
@@ -64,6 +68,7 @@ class Baseline(ABC):
     fitted_by: ClassVar[frozenset[str]] = frozenset()
     item_encoder = EncoderSlot()
     artifact: Artifact | None = None
+    projector: Projector | None = None
 
     def __init__(
         self,
@@ -187,6 +192,9 @@ class Baseline(ABC):
             }
         if self.text_index is not None:
             self.text_index = self.text_index.carried_to(self.catalog, items.catalog)
+        if self.projector is not None and not self.projector.fits(items):
+            logger.warning("%r is of other vectors and is left out: fit one to this catalogue", self.projector)
+            self.projector = None
         self.statistics = statistics or self.statistics.carried_to(self.catalog, items.catalog)
         self.items = items
         return self
@@ -200,7 +208,8 @@ class Baseline(ABC):
             (target / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
             if self.arrays:
                 save_file(self.arrays, target / ARRAYS_FILE)
-            write_catalog(target, CatalogFiles(self.items, self.statistics, self.text_index, encoder))
+            files = CatalogFiles(self.items, self.statistics, self.text_index, encoder, self.projector)
+            write_catalog(target, files)
 
         save_folder(folder, write)
 
@@ -254,7 +263,7 @@ class Baseline(ABC):
             model._check_arrays()
         except ValueError as error:
             raise DataError(f"The arrays in {folder / ARRAYS_FILE} do not fit: {error}") from error
-        model.artifact, model.named_encoders = artifact, named or {}
+        model.artifact, model.named_encoders, model.projector = artifact, named or {}, files.projector
         return model
 
 

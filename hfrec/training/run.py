@@ -22,6 +22,7 @@ from hfrec.items.table import ItemTable
 from hfrec.model_card import judged_part
 from hfrec.models import RecConfig, RecModel
 from hfrec.models.artifact import load_recommender, write_documents
+from hfrec.training.aligning import fit_projector
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.augmenting import augmentation_facts
 from hfrec.training.baselines import choices_of, fit_baselines
@@ -108,10 +109,12 @@ def train_model(
     encoder = models.encoder(data)
     with cost.of("encode"):
         items = encode_items(catalog, encoder, arguments, data.variants)
+    # Before the training: where nothing has both a text and a picture, it is said now.
+    projector = fit_projector(items, seed=arguments.seed) if arguments.align else None
 
     def build(arguments: RecTrainingArguments, splits: Splits, callbacks: Sequence[Any] = ()) -> RecTrainer:
         model = models.make(items)
-        model.item_encoder = encoder
+        model.item_encoder, model.projector = encoder, projector
         return RecTrainer(model, arguments, splits=splits, items=items, callbacks=[*callbacks])
 
     chooser = build(arguments, splits)
