@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -78,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     encode.add_argument("--text-columns", nargs="+", metavar="COLUMN")
     encode.add_argument("--text-encoder")
     encode.add_argument("--image-encoder")
+    encode.add_argument("--audio-encoder")
     encode.add_argument("--cache")
 
     commands.add_parser("train", help="a YAML becomes a trained folder: --config FILE [--data.x …]", add_help=False)
@@ -165,6 +166,7 @@ def _imported(module: str, name: str) -> Callable[[], ArgumentParser]:
 
 build_run_parser = _imported("hfrec.training.run", "build_parser")
 build_losses_parser = _imported("hfrec.training.compare", "build_losses_parser")
+build_modalities_parser = _imported("hfrec.training.compare_modalities", "build_modalities_parser")
 build_update_parser = _imported("hfrec.training.update_run", "build_update_parser")
 build_updates_parser = _imported("hfrec.training.compare_updates", "build_updates_parser")
 build_benchmark_parser = _imported("hfrec.training.benchmark", "build_benchmark_parser")
@@ -244,7 +246,8 @@ def _encode(arguments: argparse.Namespace) -> None:
     from hfrec.models.artifact import save_catalog
 
     catalog = Catalog.from_file(arguments.items, images=arguments.images, text_columns=arguments.text_columns)
-    encoder = ItemEncoder(text=arguments.text_encoder, image=arguments.image_encoder, cache_dir=arguments.cache)
+    names = {"text": arguments.text_encoder, "image": arguments.image_encoder, "audio": arguments.audio_encoder}
+    encoder = ItemEncoder(**names, cache_dir=arguments.cache)
     items = encoder.encode(catalog)
     save_catalog(catalog, Path(arguments.out))
     items.save(arguments.out)

@@ -99,7 +99,7 @@ class Projector:
         names = sorted({name.rpartition(".")[0] for name in array_header(path)})
         if len(names) < 2 or not set(names) <= set(items.modalities):
             raise DataError(
-                f"The projector in {path} must map at least two of the modalities {list(items.modalities)}, got {names}."
+                f"The projector in {path} must map two or more of the modalities {list(items.modalities)}, got {names}."
             )
         shapes = {f"{name}.map": (items.sizes[name], None) for name in names}
         arrays = read_arrays(path, shapes | {f"{name}.whitening": (32,) for name in names})
