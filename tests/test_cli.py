@@ -24,6 +24,7 @@ from hfrec.recommend.recommender import Recommender
 
 ROOT = Path(__file__).parents[1]
 Run = Callable[..., tuple[int, str, str]]
+FRENCH = pl.col("language") == "fr"
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +156,33 @@ def test_similar(hfrec: Run, folder: Path, shop_folder: Path, tmp_path: Path) ->
     assert [line.split()[1] for line in printed.split("\n") if line.strip()[:1].isdigit()] == [
         one.item_id for one in found
     ]
+
+
+def test_search_by_words_and_by_picture(hfrec: Run, trained_folder: Path, shop_folder: Path, tmp_path: Path) -> None:
+    recommender, sheet = Recommender.from_pretrained(trained_folder), tmp_path / "found.png"
+    command = ("search", "--model", trained_folder, "--k", 3, "--sheet", sheet, "--images", shop_folder)
+    picture = sorted((shop_folder / "images").iterdir())[0]
+    for asked, expected in (
+        (("--text", "a red mug"), recommender.search("a red mug", k=3)),
+        (("--image", picture), recommender.search(image=picture, k=3)),
+        (("--text", "a mug", "--filter", "language = 'fr'"), recommender.search("a mug", k=3, filter=FRENCH)),
+    ):
+        status, printed, _ = hfrec(*command, *asked)
+        found = [line.split()[1] for line in printed.split("\n") if line.strip()[:1].isdigit()]
+        assert status == 0 and found == [one.item_id for one in expected]
+        assert str(sheet) in printed and Image.open(sheet).width > 3 * 128
+        sheet.unlink()
+
+
+def test_a_query_steers_what_is_recommended(hfrec: Run, trained_folder: Path) -> None:
+    recommender = Recommender.from_pretrained(trained_folder)
+    command = ("recommend", "--model", trained_folder, "--history", "sku-0003,sku-0007", "--k", 4)
+    status, printed, _ = hfrec(*command, "--query", "a red mug", "--query-weight", 5)
+    expected = recommender.recommend(["sku-0003", "sku-0007"], k=4, query="a red mug", query_weight=5)
+    assert status == 0 and [one.item_id for one in expected] == [
+        line.split()[1] for line in printed.split("\n") if line.strip()[:1].isdigit()
+    ]
+    assert [one.item_id for one in expected] != [one.item_id for one in recommender.recommend(["sku-0003"], k=4)]
 
 
 def test_encode_writes_catalogue_and_vectors(
@@ -291,6 +319,15 @@ MISTAKES = {
     "filter of no kind": ("recommend --model {model} --history sku-0001 --filter price", "a boolean for each"),
     "filter keeps none": ("recommend --model {model} --history sku-0001 --filter price<0", r"\(0\), got 10"),
     "many by filter": ("recommend --model {model} --histories {good} --out o --filter price>0", "not with `--hist"),
+    "no encoder to search by": ("search --model {model} --text mug", "saved without an item encoder"),
+    "no words": ("search --model {trained} --text {blank}", "search text must have a word"),
+    "no query picture": ("search --model {trained} --image {tmp}/none.png", r"none\.png' to search by cannot"),
+    "no picture at all": ("search --model {trained} --image {good}", r"good\.jsonl' to search by cannot"),
+    "k of a search": ("search --model {trained} --text mug --k 121", r"candidates \(120\), got 121"),
+    "weight": ("recommend --model {trained} --history a --query mug --query-weight -1", "at least 0, got -1"),
+    "many by query": ("recommend --model {model} --histories {good} --out o --query mug", "not with `--hist"),
+    "nothing to align": ("align --model {ids}", r"joins two modalities.*got \[\]"),
+    "no folder to align": ("align --model {shop}", "no complete hfrec folder"),
     "no log": ("recommend --model {model} --sample-users 2", "needs `--interactions`"),
     "no encoder": ("encode --items {shop}/items.parquet --out {tmp}/e", "needs an encoder"),
     "no such encoder": ("encode --items {shop}/items.parquet --out {tmp}/e --text-encoder {tmp}/none", "no folder '"),
@@ -332,7 +369,12 @@ MISTAKES = {
 
 @pytest.fixture(scope="module")
 def places(
-    folder: Path, config: Path, shop_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    folder: Path,
+    trained_folder: Path,
+    shop_items: ItemTable,
+    config: Path,
+    shop_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, str | Path]:
     """What the mistakes name: files that are right, and files that are wrong in one way each."""
     tmp = tmp_path_factory.mktemp("mistakes")
@@ -354,7 +396,10 @@ def places(
     for name, text in written.values():
         (tmp / name).write_text(text, encoding="utf-8")
     named = {key: tmp / name for key, (name, _) in written.items()}
-    return {**named, "results": tmp / "run", "tmp": tmp, "model": folder, "shop": shop_folder, "config": config}
+    ids = ItemTable.of_ids(shop_items.catalog)
+    Popularity.fit(Histories.from_rows([[1, 2]]), ids).save_pretrained(tmp / "ids")
+    made = {"results": tmp / "run", "tmp": tmp, "model": folder, "shop": shop_folder, "config": config}
+    return {**named, **made, "trained": trained_folder, "ids": tmp / "ids", "blank": " "}
 
 
 @pytest.mark.parametrize(("command", "message"), MISTAKES.values(), ids=MISTAKES)

@@ -16,6 +16,7 @@ from accelerate import PartialState
 
 from hfrec.data.splits import Splits
 from hfrec.evaluation.evaluator import Evaluation, evaluate, format_table
+from hfrec.evaluation.modalities import modality_shares
 from hfrec.evaluation.slices import part_slices
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
@@ -82,6 +83,8 @@ def trained_and_judged(data: DataConfig, models: Models, arguments: RecTrainingA
         judged, chosen = judge(trainer, chooser, data)
     results = {**described(data, trainer.splits, judged), **cost.facts(), "environment": environment()}
     results |= {"chosen": chosen, "curve": training_curve(chooser.state.log_history), "model": model_facts(trainer)}
+    if trainer.items.modalities:
+        results["modalities"] = modality_shares(judged["hfrec"], trainer.items)
     results |= run_facts(data, trainer.items, arguments.licence) | models.facts
     publish(results, trainer, arguments)
     return results

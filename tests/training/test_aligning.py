@@ -71,7 +71,7 @@ def test_too_little_to_learn_from_is_named() -> None:
     with pytest.raises(DataError, match=r"joins two modalities.*got \['text'\]"):
         fit_projector(table({"text": 24}))
     apart = table({"text": 24, "image": 40}, {"text": slice(0, 250), "image": slice(250, None)})
-    with pytest.raises(DataError, match="items that have two modalities.*251 have text, 249 have image"):
+    with pytest.raises(DataError, match=r"items that have two modalities.*251 have text, 249 have image"):
         fit_projector(apart)
 
 
@@ -115,7 +115,12 @@ data:
   cache: {out}/cache
 model: {{hidden_size: 16, max_history: 10, num_layers: 1, word_size: 0, memories: []}}
 training:
-  {{output_dir: {out}, max_steps: 20, save_strategy: "no", load_best_model_at_end: false, disable_tqdm: true, use_cpu: true}}
+  output_dir: {out}
+  max_steps: 20
+  save_strategy: "no"
+  load_best_model_at_end: false
+  disable_tqdm: true
+  use_cpu: true
 missing:
   whole: {{}}
   half a picture, a third no text: {{image: 0.5, text: 0.3333}}
