@@ -13,7 +13,7 @@ from torch import Tensor
 from hfrec.data.files import array_header, read_arrays
 from hfrec.data.schema import DataError
 from hfrec.items.table import ItemTable
-from hfrec.items.whitening import whitening_hash
+from hfrec.items.whitening import unwhitening, whitening_hash
 
 PROJECTOR_FILE = "projector.safetensors"
 _MOST = 4096
@@ -58,7 +58,7 @@ class Projector:
         names = max(made_by.values(), key=len, default=[])
         if len(names) < 2:
             return None
-        maps = {name: torch.linalg.inv(items.whitening[name].double().cpu()).float() for name in names}
+        maps = {name: unwhitening(items.whitening[name]) for name in names}
         return cls.of_table(items, maps)
 
     def embed(self, modality: str, vectors: Tensor) -> Tensor:

@@ -48,6 +48,11 @@ def whitened(values: Tensor, mask: Tensor, center: Tensor, whitening: Tensor) ->
     return white
 
 
+def unwhitening(whitening: Tensor) -> Tensor:
+    """What makes whitened vectors an encoder's own again (F, F), centred."""
+    return torch.linalg.inv(whitening.cpu().double()).float()
+
+
 def whitening_hash(center: Tensor, whitening: Tensor) -> str:
     """SHA-256 (hex) of a centre and a whitening: vectors of two tables mean the same only where these are equal."""
     return hashlib.sha256(center.cpu().numpy().tobytes() + whitening.cpu().numpy().tobytes()).hexdigest()

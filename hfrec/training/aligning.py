@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hfrec.data.schema import DataError
 from hfrec.items.projector import PROJECTOR_FILE, Projector
 from hfrec.items.table import ItemTable
+from hfrec.items.whitening import unwhitening
 from hfrec.models.artifact import CATALOG, load_recommender, write_documents
 from hfrec.training.aims import contrast
 
@@ -61,7 +62,7 @@ def fit_projector(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         pairs = _pairs(items, np.arange(1, items.catalog.num_rows) if rows is None else np.asarray(rows))
-        plain = {name: torch.linalg.inv(items.whitening[name].cpu().double()).float() for name in items.modalities}
+        plain = {name: unwhitening(items.whitening[name]) for name in items.modalities}
         vectors = {name: items.vectors[name].cpu() for name in items.modalities}
         seen = {pair: [vectors[name][both].float() @ plain[name] for name in pair] for pair, both in pairs.items()}
         maps = {name: nn.Parameter(one) for name, one in _start(seen, size).items()}

@@ -120,3 +120,43 @@ def test_an_encoder_of_text_hears_nothing(tiny_bert: Path) -> None:
     sound = {"array": np.zeros(100, np.float32), "sampling_rate": 16_000}
     with pytest.raises(ValueError, match="must read sound, got BertModel"):
         ItemEncoder(audio=tiny_bert).encode_rows(audio=[sound])
+
+
+def test_a_shop_of_sounds_from_files_to_new_items(tmp_path: Path, tiny_bert: Path) -> None:
+    """Encoded, trained on, recommended, and a new sound is rankable at once, also after a save."""
+    import hfrec
+
+    encoder = save_whisper(tmp_path / "encoder")
+    for number in range(12):
+        (tmp_path / f"{number}.wav").write_bytes(wav(200 + 300 * number, seconds=1))
+    (tmp_path / "new.wav").write_bytes(wav(3500, seconds=1))
+    items = [{"item_id": f"s{number}", "title": "red shoe", "audio": f"{number}.wav"} for number in range(12)]
+    items[3]["audio"] = None
+    catalog = hfrec.Catalog.from_frame(items, root=tmp_path)
+    reader = hfrec.ItemEncoder(text=tiny_bert, audio=encoder)
+    table = reader.encode(catalog, progress=False)
+    assert table.sizes == {"text": 16, "audio": 16} and round(12 * table.coverage["audio"]) == 11
+    log = [{"user_id": user, "item_id": f"s{(user + step) % 12}"} for user in range(8) for step in range(5)]
+    splits = hfrec.split_leave_last(hfrec.load_interactions(log, catalog=catalog))
+    model = hfrec.RecModel.for_items(table, hidden_size=16, num_layers=1, max_history=8, word_size=0, memories=[])
+    model.item_encoder, model.projector = reader, hfrec.fit_projector(table, epochs=2)
+    arguments = hfrec.RecTrainingArguments(
+        str(tmp_path / "out"), max_steps=4, save_strategy="no", load_best_model_at_end=False, disable_tqdm=True
+    )
+    before = model.item_tower.projections["audio"].weight.clone()
+    trainer = hfrec.RecTrainer(model, arguments, splits=splits, items=table)
+    trainer.train()
+    assert not torch.equal(model.item_tower.projections["audio"].weight, before), "it learns from what is heard"
+    trainer.save_model()
+    shop = hfrec.Recommender.from_pretrained(tmp_path / "out", images=tmp_path)
+    shop.add_items([{"item_id": "new", "audio": "new.wav"}])
+    row = shop.catalog.rows(["new"])[0]
+    assert {name: bool(mask[row]) for name, mask in shop.model.items.present.items()} == {"text": False, "audio": True}
+    found = shop.recommend(["s0", "s1"], k=11)
+    assert "new" in [one.item_id for one in found] and all(np.isfinite(one.score) for one in found)
+    assert "new" in [one.item_id for one in shop.search("red shoe", k=13)], "by words, through the projector"
+    shop.save_pretrained(tmp_path / "again")
+    again = hfrec.Recommender.from_pretrained(tmp_path / "again", images=tmp_path)
+    assert np.allclose(
+        [one.score for one in again.recommend(["s0", "s1"], k=11)], [one.score for one in found], atol=1e-5
+    )
