@@ -170,7 +170,8 @@ def test_search_by_words_and_by_picture(hfrec: Run, trained_folder: Path, shop_f
         status, printed, _ = hfrec(*command, *asked)
         found = [line.split()[1] for line in printed.split("\n") if line.strip()[:1].isdigit()]
         assert status == 0 and found == [one.item_id for one in expected]
-        assert str(sheet) in printed and Image.open(sheet).width > 3 * 128
+        with Image.open(sheet) as drawn:
+            assert str(sheet) in printed and drawn.width > 3 * 128
         sheet.unlink()
 
 
@@ -320,11 +321,11 @@ MISTAKES = {
     "filter keeps none": ("recommend --model {model} --history sku-0001 --filter price<0", r"\(0\), got 10"),
     "many by filter": ("recommend --model {model} --histories {good} --out o --filter price>0", "not with `--hist"),
     "no encoder to search by": ("search --model {model} --text mug", "saved without an item encoder"),
-    "no words": ("search --model {trained} --text {blank}", "search text must have a word"),
-    "no query picture": ("search --model {trained} --image {tmp}/none.png", r"none\.png' to search by cannot"),
-    "no picture at all": ("search --model {trained} --image {good}", r"good\.jsonl' to search by cannot"),
-    "k of a search": ("search --model {trained} --text mug --k 121", r"candidates \(120\), got 121"),
-    "weight": ("recommend --model {trained} --history a --query mug --query-weight -1", "at least 0, got -1"),
+    "no words": ("search --model {asked} --text {blank}", "search text must have a word"),
+    "no query picture": ("search --model {asked} --image {tmp}/none.png", r"none\.png' to search by cannot"),
+    "no picture at all": ("search --model {asked} --image {good}", r"good\.jsonl' to search by cannot"),
+    "k of a search": ("search --model {asked} --text mug --k 121", r"candidates \(120\), got 121"),
+    "weight": ("recommend --model {asked} --history a --query mug --query-weight -1", "at least 0, got -1"),
     "many by query": ("recommend --model {model} --histories {good} --out o --query mug", "not with `--hist"),
     "nothing to align": ("align --model {ids}", r"joins two modalities.*got \[\]"),
     "no folder to align": ("align --model {shop}", "no complete hfrec folder"),
@@ -370,7 +371,6 @@ MISTAKES = {
 @pytest.fixture(scope="module")
 def places(
     folder: Path,
-    trained_folder: Path,
     shop_items: ItemTable,
     config: Path,
     shop_folder: Path,
@@ -399,7 +399,10 @@ def places(
     ids = ItemTable.of_ids(shop_items.catalog)
     Popularity.fit(Histories.from_rows([[1, 2]]), ids).save_pretrained(tmp / "ids")
     made = {"results": tmp / "run", "tmp": tmp, "model": folder, "shop": shop_folder, "config": config}
-    return {**named, **made, "trained": trained_folder, "ids": tmp / "ids", "blank": " "}
+    asked = Recommender.from_pretrained(folder)
+    asked.model.item_encoder = shop_items.made_by  # type: ignore[attr-defined]
+    asked.save_pretrained(tmp / "asked")
+    return {**named, **made, "asked": tmp / "asked", "ids": tmp / "ids", "blank": " "}
 
 
 @pytest.mark.parametrize(("command", "message"), MISTAKES.values(), ids=MISTAKES)

@@ -93,8 +93,7 @@ def _query_center(items: ItemTable, encoder: ItemEncoder) -> Tensor:
     """
     kept: Tensor | None = getattr(items, "_query_center", None)
     if kept is None:
-        rows = items.present["text"].cpu().nonzero().squeeze(1).numpy()
-        titles = [title for title in items.catalog.titles(rows) if title]
+        titles = [title for title in items.catalog.titles(np.arange(1, items.catalog.num_rows)) if title]
         some = titles[:: max(1, len(titles) // _TITLES)][:_TITLES]
         kept = items.center["text"].cpu() if len(some) < _FEWEST_TITLES else encoder.encode_queries(some).mean(0)
         items._query_center = kept  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from hfrec.evaluation.evaluator import Evaluation, evaluate
 from hfrec.items.missing import drawn_items, knowing, with_missing
 from hfrec.items.projector import Projector
 from hfrec.items.table import ItemTable
-from hfrec.models import RecModel
+from hfrec.models import RecConfig, RecModel
 from hfrec.training.aligning import fit_projector
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.data_section import DataConfig, encode_items, load_data, make_encoder
@@ -60,6 +60,7 @@ def compare_modalities(config: Any) -> dict[str, Any]:
     """
     sections = {name: config[name].as_dict() for name in ("data", "model", "training")}
     data, arguments = DataConfig(**sections["data"]), RecTrainingArguments(**sections["training"])
+    by_dropout = _settings_by_dropout(sections["model"], config.missing_model, config.modality_dropouts)
     folder = Path(arguments.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     catalog, splits = load_data(data)
@@ -76,13 +77,24 @@ def compare_modalities(config: Any) -> dict[str, Any]:
     for name, table in gaps.items():
         left = float(np.mean([table.coverage[one] / items.coverage[one] for one in items.modalities]))
         found["missing"][name] = {"left": left, "ndcg@10": {}}
-        for dropout in config.modality_dropouts:
-            settings = sections["model"] | config.missing_model | {"modality_dropout": dropout}
+        for dropout, settings in by_dropout.items():
             judged = _judged(_trained(sections["training"], settings, splits, table), splits, table, data)
-            found["missing"][name]["ndcg@10"][str(dropout)] = float(judged.values("ndcg@10").mean())
+            found["missing"][name]["ndcg@10"][dropout] = float(judged.values("ndcg@10").mean())
             _write(found, folder)
     (folder / PAGE_FILE).write_text(modalities_table(found), encoding="utf-8")
     return found
+
+
+def _settings_by_dropout(
+    model: dict[str, Any], changed: dict[str, Any], dropouts: Sequence[float]
+) -> dict[str, dict[str, Any]]:
+    """Fields of `RecConfig` for each rate of modality dropout; what a run would refuse is refused before anything."""
+    if unknown := sorted(set(changed) - set(model)):
+        raise ValueError(f"`missing_model` must name fields of `model`, got {unknown}.")
+    settings = {str(rate): model | changed | {"modality_dropout": rate} for rate in dropouts}
+    for one in settings.values():
+        RecConfig.for_sizes({"any": 1}, **one)
+    return settings
 
 
 def crossing(items: ItemTable, held_out: float, seed: int = 0) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from PIL import Image
 import hfrec
 from hfrec.data.histories import Histories
 from hfrec.data.schema import DataError
+from hfrec.data.synthetic import Shop
 from hfrec.items.missing import with_missing
 from hfrec.items.table import ItemTable
 from hfrec.models.popularity import Popularity
@@ -226,3 +227,39 @@ def test_another_language_finds_the_item_too() -> None:
         ("une tasse rouge en céramique", titles[0]),
     ):
         assert shop.search(query, k=1)[0].item_id == title
+
+
+def test_items_of_a_text_and_items_of_a_picture_share_one_catalogue(
+    shop: Shop, shop_items: ItemTable, tmp_path: Path
+) -> None:
+    """From tables to lists: half of the items have a text alone, half a picture; a CLIP reads both."""
+    clip = shop_items.made_by.names["image"]  # type: ignore[attr-defined]
+    pictured = shop.items.filter(pl.col("image").is_not_null()).with_row_index()
+    text = [column for column in ("title", "description") if column in pictured.columns]
+    frame = pictured.with_columns(
+        *(pl.when(pl.col("index") % 2 == 0).then(pl.col(name)).alias(name) for name in text),
+        image=pl.when(pl.col("index") % 2 == 1).then(pl.col("image")),
+    ).drop("index")
+    catalog = hfrec.Catalog.from_frame(frame)
+    encoder = hfrec.ItemEncoder(text=clip, image=clip)
+    items = encoder.encode(catalog, progress=False)
+    has = {name: mask.numpy() for name, mask in items.present.items()}
+    assert not (has["text"] & has["image"]).any() and (has["text"] | has["image"])[1:].all()
+    with pytest.raises(DataError, match="items that have two modalities"):
+        hfrec.fit_projector(items)
+    events = hfrec.load_interactions(shop.interactions, catalog=catalog, unknown_items="drop", duplicates="first")
+    model = hfrec.RecModel.for_items(items, hidden_size=16, num_layers=1, max_history=10, use_item_ids=False)
+    model.item_encoder = encoder
+    arguments = hfrec.RecTrainingArguments(str(tmp_path), num_train_epochs=1, disable_tqdm=True, save_strategy="no",
+                                           load_best_model_at_end=False)  # fmt: skip
+    trainer = hfrec.RecTrainer(model, arguments, splits=hfrec.split_by_time(events), items=items)
+    trainer.train()
+    trainer.save_model()
+    recommender = hfrec.Recommender.from_pretrained(tmp_path)
+    kinds = {name: set(catalog.ids(np.flatnonzero(mask))) for name, mask in has.items()}
+    found = {one.item_id for one in recommender.recommend(catalog.item_ids[:3], k=len(catalog) // 2)}
+    assert found & kinds["text"] and found & kinds["image"], "both kinds are recommended"
+    for name, asked in (("text", {"text": catalog.texts()[0]}), ("image", {"image": catalog.images([2])[0]})):
+        found = [one.item_id for one in recommender.search(**asked, k=len(catalog))]
+        assert set(found) == kinds["text"] | kinds["image"], "both kinds are compared with either question"
+        assert found[0] == catalog.item_ids[0 if name == "text" else 1]

@@ -18,7 +18,7 @@ from hfrec.data.schema import DataError
 from hfrec.items.projector import Projector
 from hfrec.items.table import ItemTable
 from hfrec.training.aligning import fit_projector
-from hfrec.training.compare_modalities import crossing
+from hfrec.training.compare_modalities import build_modalities_parser, compare_modalities, crossing
 
 NUM_ITEMS, TASTES = 500, 8
 
@@ -136,6 +136,13 @@ def test_the_comparison_is_one_command(
     (tmp_path / "run.yaml").write_text(CONFIG.format(shop=shop_folder, encoder=encoder, out=tmp_path), encoding="utf-8")
     ran = python("train/compare_modalities.py", "--config", tmp_path / "run.yaml")
     assert ran.returncode == 0, ran.stderr[-3000:]
+    for wrong, message in (
+        (("--missing_model", '{"use_ids": false}'), r"`missing_model` must name fields of `model`, got \['use_ids'\]"),
+        (("--modality_dropouts", "[1.5]"), "`modality_dropout` must be at least 0 and below 1, got 1.5"),
+    ):
+        config = build_modalities_parser().parse_args(["--config", str(tmp_path / "run.yaml"), *wrong])
+        with pytest.raises(Exception, match=message):
+            compare_modalities(config)
     found = json.loads((tmp_path / "modalities.json").read_text(encoding="utf-8"))
     page = (tmp_path / "modalities.md").read_text(encoding="utf-8")
     assert page in ran.stdout
