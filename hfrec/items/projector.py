@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hfrec.items.table import ItemTable
 from hfrec.items.whitening import unwhitening, whitening_hash
 
 PROJECTOR_FILE = "projector.safetensors"
+logger = logging.getLogger(__name__)
 _MOST = 4096
 """Numbers of a shared space, at most."""
 
@@ -118,6 +120,14 @@ class Projector:
         projector = cls({name: torch.from_numpy(one) for name, one in maps.items()}, hashes)
         projector.check(items)
         return projector
+
+
+def fitting(projector: Projector | None, items: ItemTable) -> Projector | None:
+    """`projector`, or `None` where it does not fit `items`, which is logged."""
+    if projector is None or projector.fits(items):
+        return projector
+    logger.warning("%r is of other vectors and is left out: fit one to this catalogue", projector)
+    return None
 
 
 def _whitenings(items: ItemTable, names: tuple[str, ...]) -> dict[str, str]:

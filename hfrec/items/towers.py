@@ -181,9 +181,9 @@ class AudioTower(Tower):
 
 def _heard(cell: Any, rate: int) -> np.ndarray:
     """The samples of a sound that `_open` let in: a dict, or the path of a file inside the catalogue's root."""
-    return (
-        open_sound(cell, None, rate) if isinstance(cell, dict) else open_sound(Path(cell).name, Path(cell).parent, rate)
-    )
+    if isinstance(cell, dict):
+        return open_sound(cell, None, rate)
+    return open_sound(Path(cell).name, Path(cell).parent, rate)
 
 
 def _pooled(output: Any) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -16,11 +15,9 @@ from hfrec.data.factors import ItemFactors
 from hfrec.data.schema import DataError
 from hfrec.data.statistics import Statistics
 from hfrec.items.lexical import TextIndex
-from hfrec.items.projector import Projector
+from hfrec.items.projector import Projector, fitting
 from hfrec.items.table import ItemTable
 from hfrec.models.memory import Pairs
-
-logger = logging.getLogger(__name__)
 
 
 class Attached:
@@ -72,9 +69,7 @@ class Attached:
             )
         if self.items is not None:
             _check_encoders(items, self.items.fingerprint)
-        if self.projector is not None and not self.projector.fits(items):
-            logger.warning("%r is of other vectors and is left out: fit one to this catalogue", self.projector)
-            self.projector = None
+        self.projector = fitting(self.projector, items)
         if statistics is None and self.items is not None and self.statistics is not None:
             statistics = self.statistics.carried_to(self.catalog, items.catalog)
         if text_index is None and self.items is not None and self.text_index is not None:

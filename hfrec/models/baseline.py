@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Collection
@@ -24,7 +23,7 @@ from hfrec.data.schema import ITEM_ID, DataError
 from hfrec.data.statistics import Statistics, recency_weights
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.lexical import TextIndex
-from hfrec.items.projector import Projector
+from hfrec.items.projector import Projector, fitting
 from hfrec.items.table import ItemTable
 from hfrec.models.artifact import (
     Artifact,
@@ -38,7 +37,6 @@ from hfrec.models.late_encoder import EncoderSlot, LateEncoder
 from hfrec.models.topk import TopK, top_rows
 
 ARRAYS_FILE = "baseline.safetensors"
-logger = logging.getLogger(__name__)
 POPULARITY_WEIGHT = 1e-6
 """What a training event of an item adds to its score where ties are broken by popularity (BENCHMARKS protocol e)."""
 
@@ -192,9 +190,7 @@ class Baseline(ABC):
             }
         if self.text_index is not None:
             self.text_index = self.text_index.carried_to(self.catalog, items.catalog)
-        if self.projector is not None and not self.projector.fits(items):
-            logger.warning("%r is of other vectors and is left out: fit one to this catalogue", self.projector)
-            self.projector = None
+        self.projector = fitting(self.projector, items)
         self.statistics = statistics or self.statistics.carried_to(self.catalog, items.catalog)
         self.items = items
         return self
