@@ -211,7 +211,7 @@ data:
   text_encoder: {encoder}
   image_encoder: {encoder}
 model: {{hidden_size: 16, max_history: 10, num_layers: 1}}
-training: {{output_dir: {out}, max_steps: 3, disable_tqdm: true, use_cpu: true}}
+training: {{output_dir: {out}, max_steps: 3, disable_tqdm: true, use_cpu: true, align: true}}
 """
 
 
@@ -236,6 +236,9 @@ def test_a_run_is_judged_again_with_equal_figures(
     out = config.parent / "out"
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert row_of("hfrec", results["test"]) in printed.replace("**", "")
+    for shares in results["modalities"].values():
+        assert abs(sum(shares.values()) - 1) < 1e-9 and shares["text + image"] > 0.3
+    assert Recommender.from_pretrained(out).model.projector is not None, "`training.align` asked for it"
 
     command = ("--config", config, "--model")
     status, printed, errors = hfrec("evaluate", *command, out)
@@ -245,6 +248,7 @@ def test_a_run_is_judged_again_with_equal_figures(
     assert row_of(tmp_path, results["baselines"]["popularity"]) in hfrec("evaluate", *command, tmp_path)[1]
 
     card = (out / "README.md").read_text(encoding="utf-8")
+    assert "known of the items that were to be found: text + image" in card
     assert hfrec("card", "--model", out, "--check")[0] == 0
     (out / "README.md").write_text(card.replace("hfrec on shop", "my own words"), encoding="utf-8")
     status, _, errors = hfrec("card", "--model", out, "--check")
