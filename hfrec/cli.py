@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-COMMANDS = ("encode", "train", "evaluate", "recommend", "similar", "card", "push")
+COMMANDS = ("encode", "train", "evaluate", "recommend", "similar", "search", "align", "card", "push")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             _run_config(arguments[0], arguments[1:])
             return
         parsed = build_parser().parse_args(arguments)
-        commands = {"encode": _encode, "recommend": _recommend, "similar": _similar, "card": _card, "push": _push}
-        commands[parsed.command](parsed)
+        commands = {"encode": _encode, "align": _align, "card": _card, "push": _push}
+        commands.get(parsed.command, _at_the_shell)(parsed)
 
 
 @contextmanager
@@ -78,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     encode.add_argument("--text-columns", nargs="+", metavar="COLUMN")
     encode.add_argument("--text-encoder")
     encode.add_argument("--image-encoder")
+    encode.add_argument("--audio-encoder")
     encode.add_argument("--cache")
 
     commands.add_parser("train", help="a YAML becomes a trained folder: --config FILE [--data.x …]", add_help=False)
@@ -95,11 +96,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", help="Parquet file for --histories, its folder is made: user_id, rank, item_id, score"
     )
     recommend.add_argument("--sheet", help="PNG of histories and lists as pictures")
-    recommend.add_argument("--candidates", help="only these items: a,b,c")
-    recommend.add_argument(
-        "--filter", help="only such items, in SQL over the catalogue's columns: \"category = 'lamp'\""
-    )
-
+    asked = recommend.add_mutually_exclusive_group()
+    asked.add_argument("--query", help="words that steer the lists, in any language that the encoder reads")
+    asked.add_argument("--query-image", help="the file of a picture that steers them")
+    recommend.add_argument("--query-weight", type=float, default=1.0, help="of the query beside the history")
     recommend.add_argument(
         "--adapter",
         help='one of the adapters saved with the model, or the folder or Hub id of another; "" for the base alone',
@@ -109,10 +109,26 @@ def build_parser() -> argparse.ArgumentParser:
     similar.add_argument("--model", required=True, help="a folder or a Hub id")
     similar.add_argument("--item", required=True)
     similar.add_argument("--sheet", help="PNG of the items as pictures")
-    for command in (recommend, similar):
+
+    search = commands.add_parser("search", help="items that a text, in any language, or a picture means")
+    search.add_argument("--model", required=True, help="a folder or a Hub id")
+    wanted = search.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--text", help="words, in any language that the encoder reads")
+    wanted.add_argument("--image", help="the file of a picture")
+    search.add_argument("--sheet", help="PNG of the items as pictures")
+    for command in (recommend, search):
+        command.add_argument("--candidates", help="only these items: a,b,c")
+        command.add_argument(
+            "--filter", help="only such items, in SQL over the catalogue's columns: \"category = 'lamp'\""
+        )
+    for command in (recommend, similar, search):
         command.add_argument("--revision", help="of a Hub id: branch, tag or commit")
         command.add_argument("--k", type=int, default=10)
         command.add_argument("--images", help="folder in which the catalogue's picture paths start")
+
+    align = commands.add_parser("align", help="let words find pictures: fit a projector, into the model's folder")
+    align.add_argument("--model", required=True, help="a folder")
+    align.add_argument("--seed", type=int, default=0)
 
     card = commands.add_parser("card", help="write README.md anew from results.json")
     card.add_argument("--model", help="the folder of a run")
@@ -150,6 +166,7 @@ def _imported(module: str, name: str) -> Callable[[], ArgumentParser]:
 
 build_run_parser = _imported("hfrec.training.run", "build_parser")
 build_losses_parser = _imported("hfrec.training.compare", "build_losses_parser")
+build_modalities_parser = _imported("hfrec.training.compare_modalities", "build_modalities_parser")
 build_update_parser = _imported("hfrec.training.update_run", "build_update_parser")
 build_updates_parser = _imported("hfrec.training.compare_updates", "build_updates_parser")
 build_benchmark_parser = _imported("hfrec.training.benchmark", "build_benchmark_parser")
@@ -230,7 +247,8 @@ def _encode(arguments: argparse.Namespace) -> None:
     from hfrec.models.artifact import save_catalog
 
     catalog = Catalog.from_file(arguments.items, images=arguments.images, text_columns=arguments.text_columns)
-    encoder = ItemEncoder(text=arguments.text_encoder, image=arguments.image_encoder, cache_dir=arguments.cache)
+    names = {"text": arguments.text_encoder, "image": arguments.image_encoder, "audio": arguments.audio_encoder}
+    encoder = ItemEncoder(**names, cache_dir=arguments.cache)
     items = encoder.encode(catalog)
     save_catalog(catalog, Path(arguments.out))
     items.save(arguments.out)
@@ -238,77 +256,16 @@ def _encode(arguments: argparse.Namespace) -> None:
     print(f"{items} written to {arguments.out}")
 
 
-def _recommend(arguments: argparse.Namespace) -> None:
-    from hfrec.recommend.batch import read_histories, recommend_table
-    from hfrec.recommend.recommender import Recommender
+def _at_the_shell(arguments: argparse.Namespace) -> None:
+    from hfrec.recommend import shell
 
-    adapter = {} if arguments.adapter is None else {"adapter": arguments.adapter or []}
-    recommender = Recommender.from_pretrained(
-        arguments.model, images=arguments.images, revision=arguments.revision, **adapter
-    )
-    if arguments.histories:
-        if not arguments.out:
-            raise ValueError("`--histories` needs `--out`, the Parquet file for the lists.")
-        if arguments.sheet or arguments.filter or arguments.candidates:
-            raise ValueError(
-                "`--sheet`, `--filter` and `--candidates` go with `--history` and `--sample-users`, "
-                "not with `--histories`."
-            )
-        counts = recommend_table(recommender, read_histories(arguments.histories), arguments.out, arguments.k)
-        print(", ".join(f"{name} {number}" for name, number in counts.items()), f"→ {arguments.out}")
-        return
-    histories = _some_histories(recommender, arguments)
-    candidates = None if arguments.candidates is None else _ids(recommender, arguments.candidates)
-    wanted = _expression(arguments.filter)
-    sheet = []
-    for name, history in histories.items():
-        found = recommender.recommend(history, arguments.k, candidates=candidates, filter=wanted)
-        # All of a history is read and hidden; what is shown of it is as long as the list.
-        known = [item_id for item_id in history if item_id in recommender.catalog][-max(arguments.k, 1) :]
-        print(f"\n{name}")
-        for title, item_id in zip(recommender.catalog.titles(recommender.catalog.rows(known)), known, strict=True):
-            print(f"    took  {item_id}  {title or ''}")
-        for rank, item in enumerate(found, start=1):
-            print(f"    {rank:>3}.  {item.item_id}  {item.title or ''}  ({item.score:.3f})")
-        sheet += [
-            (f"{name}: history", known),
-            (f"{name}: recommended", [one.item_id for one in found]),
-        ]
-    _draw(recommender, sheet, arguments.sheet)
+    {"recommend": shell.recommend, "similar": shell.similar, "search": shell.search}[arguments.command](arguments)
 
 
-def _some_histories(recommender: Any, arguments: argparse.Namespace) -> dict[str, list[Any]]:
-    if arguments.history is not None:
-        return {"history": _ids(recommender, arguments.history)}
-    if not arguments.interactions:
-        raise ValueError("`--sample-users` needs `--interactions`, the log to draw users from.")
-    import numpy as np
+def _align(arguments: argparse.Namespace) -> None:
+    from hfrec.training.aligning import align_folder
 
-    from hfrec.data.interactions import load_interactions
-
-    events = load_interactions(arguments.interactions, duplicates="first", user_core=5)
-    events = events.filter(events["weight"] > 0)
-    users = events["user_id"].unique(maintain_order=True)
-    if not 1 <= arguments.sample_users <= len(users):
-        raise ValueError(
-            f"`--sample-users` must be at least 1 and at most the number of users with 5 events ({len(users)}), "
-            f"got {arguments.sample_users}."
-        )
-    drawn = np.random.default_rng(arguments.seed).choice(len(users), arguments.sample_users, replace=False)
-    return {
-        f"user {user}": events.filter(events["user_id"] == user)["item_id"].to_list() for user in users.gather(drawn)
-    }
-
-
-def _similar(arguments: argparse.Namespace) -> None:
-    from hfrec.recommend.recommender import Recommender
-
-    recommender = Recommender.from_pretrained(arguments.model, images=arguments.images, revision=arguments.revision)
-    item_id = _typed(recommender, [arguments.item])[0]
-    found = recommender.similar_items(item_id, arguments.k)
-    for rank, item in enumerate(found, start=1):
-        print(f"{rank:>3}.  {item.item_id}  {item.title or ''}  ({item.score:.3f})")
-    _draw(recommender, [(f"like {item_id}", [item_id, *(one.item_id for one in found)])], arguments.sheet)
+    print(align_folder(arguments.model, arguments.seed))
 
 
 def _card(arguments: argparse.Namespace) -> None:
@@ -341,33 +298,3 @@ def _push(arguments: argparse.Namespace) -> None:
     elif arguments.images is not None:
         raise ValueError(f"`--images` goes with an items table; {arguments.table} has the columns {table.columns}.")
     print(push_table(table, arguments.repo, **where).commit_url)
-
-
-def _expression(text: str | None) -> Any:
-    if text is None:
-        return None
-    import polars as pl
-
-    try:
-        return pl.sql_expr(text)
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(
-            f"`--filter` must be a condition such as \"category = 'lamp'\", got {text!r}: {error}"
-        ) from error
-
-
-def _ids(recommender: Any, text: str) -> list[Any]:
-    return _typed(recommender, [one for one in text.split(",") if one])
-
-
-def _typed(recommender: Any, ids: list[str]) -> list[Any]:
-    """`ids` as the catalogue has them: integers where its ids are integers."""
-    numeric = recommender.catalog.frame["item_id"].dtype.is_integer()
-    return [int(one) if numeric and one.lstrip("-").isdigit() else one for one in ids]
-
-
-def _draw(recommender: Any, lines: list[Any], path: str | None) -> None:
-    if path:
-        from hfrec.recommend.sheet import draw_sheet
-
-        print(f"\n{draw_sheet(recommender.catalog, lines, path)}")

@@ -21,6 +21,7 @@ from hfrec.data.manifest import MANIFEST
 Spoil = Callable[[Path], object]
 WEIGHTS, CONFIG, ITEMS = "model.safetensors", "config.json", "catalog/items.parquet"
 COUNTS, WORDS = "catalog/statistics.safetensors", "catalog/text_index.json"
+PROJECTOR = "catalog/projector.safetensors"
 
 
 class Payload:
@@ -340,6 +341,32 @@ CASES = {
     ),
     "a modality out of the folder": Case(
         settings("catalog/fingerprint.json", modalities=["../../secret"]), "must be a plain name, got '../../secret'"
+    ),
+    "a pickle for a projector": Case(write(PROJECTOR, pickled()), "projector.safetensors cannot be read"),
+    "a projector cut short": Case(cut(PROJECTOR), "projector.safetensors cannot be read"),
+    "a projector of a trillion": Case(
+        header(PROJECTOR, text__map={"dtype": "F32", "shape": [384, 10**12], "data_offsets": [0, 64]}),
+        "projector.safetensors cannot be read",
+    ),
+    "a projector of other vectors": Case(
+        arrays(PROJECTOR, text__whitening=lambda one: one[::-1]), "projector must be fitted to the vectors"
+    ),
+    "a projector of other widths": Case(
+        arrays(PROJECTOR, text__map=lambda one: one[:-1]), r"`text.map` in .* must have the shape \(384, any\)"
+    ),
+    "a projector into two spaces": Case(
+        arrays(PROJECTOR, text__map=lambda one: one[:, :-1]), "must lead into one space of 1 to 4096 float32"
+    ),
+    "a projector that is not finite": Case(arrays(PROJECTOR, text__map=lambda one: one * np.nan), "must be finite"),
+    "a projector of one modality": Case(
+        lambda folder: save_file(
+            {name: one for name, one in load_file(folder / PROJECTOR).items() if name.startswith("text")},
+            folder / PROJECTOR,
+        ),
+        r"must map two or more of the modalities .*, got \['text'\]",
+    ),
+    "a projector with more in it": Case(
+        arrays(PROJECTOR, image__more=lambda _: np.ones(3)), "must hold a map and a hash for each modality"
     ),
     "words of another index": Case(settings(WORDS, words=["one"]), "text index .* cannot be read"),
     "a pattern that is none": Case(settings(WORDS, pattern="("), "text index .* cannot be read"),

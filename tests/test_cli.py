@@ -24,6 +24,7 @@ from hfrec.recommend.recommender import Recommender
 
 ROOT = Path(__file__).parents[1]
 Run = Callable[..., tuple[int, str, str]]
+FRENCH = pl.col("language") == "fr"
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,34 @@ def test_similar(hfrec: Run, folder: Path, shop_folder: Path, tmp_path: Path) ->
     ]
 
 
+def test_search_by_words_and_by_picture(hfrec: Run, trained_folder: Path, shop_folder: Path, tmp_path: Path) -> None:
+    recommender, sheet = Recommender.from_pretrained(trained_folder), tmp_path / "found.png"
+    command = ("search", "--model", trained_folder, "--k", 3, "--sheet", sheet, "--images", shop_folder)
+    picture = sorted((shop_folder / "images").iterdir())[0]
+    for asked, expected in (
+        (("--text", "a red mug"), recommender.search("a red mug", k=3)),
+        (("--image", picture), recommender.search(image=picture, k=3)),
+        (("--text", "a mug", "--filter", "language = 'fr'"), recommender.search("a mug", k=3, filter=FRENCH)),
+    ):
+        status, printed, _ = hfrec(*command, *asked)
+        found = [line.split()[1] for line in printed.split("\n") if line.strip()[:1].isdigit()]
+        assert status == 0 and found == [one.item_id for one in expected]
+        with Image.open(sheet) as drawn:
+            assert str(sheet) in printed and drawn.width > 3 * 128
+        sheet.unlink()
+
+
+def test_a_query_steers_what_is_recommended(hfrec: Run, trained_folder: Path) -> None:
+    recommender = Recommender.from_pretrained(trained_folder)
+    command = ("recommend", "--model", trained_folder, "--history", "sku-0003,sku-0007", "--k", 4)
+    status, printed, _ = hfrec(*command, "--query", "a red mug", "--query-weight", 5)
+    expected = recommender.recommend(["sku-0003", "sku-0007"], k=4, query="a red mug", query_weight=5)
+    assert status == 0 and [one.item_id for one in expected] == [
+        line.split()[1] for line in printed.split("\n") if line.strip()[:1].isdigit()
+    ]
+    assert [one.item_id for one in expected] != [one.item_id for one in recommender.recommend(["sku-0003"], k=4)]
+
+
 def test_encode_writes_catalogue_and_vectors(
     hfrec: Run, shop_folder: Path, shop_items: ItemTable, tmp_path: Path
 ) -> None:
@@ -182,7 +211,7 @@ data:
   text_encoder: {encoder}
   image_encoder: {encoder}
 model: {{hidden_size: 16, max_history: 10, num_layers: 1}}
-training: {{output_dir: {out}, max_steps: 3, disable_tqdm: true, use_cpu: true}}
+training: {{output_dir: {out}, max_steps: 3, disable_tqdm: true, use_cpu: true, align: true}}
 """
 
 
@@ -207,6 +236,9 @@ def test_a_run_is_judged_again_with_equal_figures(
     out = config.parent / "out"
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert row_of("hfrec", results["test"]) in printed.replace("**", "")
+    for shares in results["modalities"].values():
+        assert abs(sum(shares.values()) - 1) < 1e-9 and shares["text + image"] > 0.3
+    assert Recommender.from_pretrained(out).model.projector is not None, "`training.align` asked for it"
 
     command = ("--config", config, "--model")
     status, printed, errors = hfrec("evaluate", *command, out)
@@ -216,6 +248,7 @@ def test_a_run_is_judged_again_with_equal_figures(
     assert row_of(tmp_path, results["baselines"]["popularity"]) in hfrec("evaluate", *command, tmp_path)[1]
 
     card = (out / "README.md").read_text(encoding="utf-8")
+    assert "known of the items that were to be found: text + image" in card
     assert hfrec("card", "--model", out, "--check")[0] == 0
     (out / "README.md").write_text(card.replace("hfrec on shop", "my own words"), encoding="utf-8")
     status, _, errors = hfrec("card", "--model", out, "--check")
@@ -291,6 +324,15 @@ MISTAKES = {
     "filter of no kind": ("recommend --model {model} --history sku-0001 --filter price", "a boolean for each"),
     "filter keeps none": ("recommend --model {model} --history sku-0001 --filter price<0", r"\(0\), got 10"),
     "many by filter": ("recommend --model {model} --histories {good} --out o --filter price>0", "not with `--hist"),
+    "no encoder to search by": ("search --model {model} --text mug", "saved without an item encoder"),
+    "no words": ("search --model {asked} --text {blank}", "search text must have a word"),
+    "no query picture": ("search --model {asked} --image {tmp}/none.png", r"none\.png' to search by cannot"),
+    "no picture at all": ("search --model {asked} --image {good}", r"good\.jsonl' to search by cannot"),
+    "k of a search": ("search --model {asked} --text mug --k 121", r"candidates \(120\), got 121"),
+    "weight": ("recommend --model {asked} --history a --query mug --query-weight -1", "at least 0, got -1"),
+    "many by query": ("recommend --model {model} --histories {good} --out o --query mug", "not with `--hist"),
+    "nothing to align": ("align --model {ids}", r"joins two modalities.*got \[\]"),
+    "no folder to align": ("align --model {shop}", "no complete hfrec folder"),
     "no log": ("recommend --model {model} --sample-users 2", "needs `--interactions`"),
     "no encoder": ("encode --items {shop}/items.parquet --out {tmp}/e", "needs an encoder"),
     "no such encoder": ("encode --items {shop}/items.parquet --out {tmp}/e --text-encoder {tmp}/none", "no folder '"),
@@ -332,7 +374,11 @@ MISTAKES = {
 
 @pytest.fixture(scope="module")
 def places(
-    folder: Path, config: Path, shop_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    folder: Path,
+    shop_items: ItemTable,
+    config: Path,
+    shop_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, str | Path]:
     """What the mistakes name: files that are right, and files that are wrong in one way each."""
     tmp = tmp_path_factory.mktemp("mistakes")
@@ -354,7 +400,13 @@ def places(
     for name, text in written.values():
         (tmp / name).write_text(text, encoding="utf-8")
     named = {key: tmp / name for key, (name, _) in written.items()}
-    return {**named, "results": tmp / "run", "tmp": tmp, "model": folder, "shop": shop_folder, "config": config}
+    ids = ItemTable.of_ids(shop_items.catalog)
+    Popularity.fit(Histories.from_rows([[1, 2]]), ids).save_pretrained(tmp / "ids")
+    made = {"results": tmp / "run", "tmp": tmp, "model": folder, "shop": shop_folder, "config": config}
+    asked = Recommender.from_pretrained(folder)
+    asked.model.item_encoder = shop_items.made_by  # type: ignore[attr-defined]
+    asked.save_pretrained(tmp / "asked")
+    return {**named, **made, "asked": tmp / "asked", "ids": tmp / "ids", "blank": " "}
 
 
 @pytest.mark.parametrize(("command", "message"), MISTAKES.values(), ids=MISTAKES)

@@ -66,6 +66,7 @@ def good(
 
     place = tmp_path_factory.mktemp("good")
     model = hfrec.RecModel.from_pretrained(trained_folder)
+    model.projector = hfrec.fit_projector(model.items, epochs=1)
     model.save_pretrained(place / "model")
     model.save_pretrained(place / "shards", max_shard_size="40KB")
     model.add_adapter(LoraConfig(target_modules=[r"backbone.h.0.attn.c_attn"], fan_in_fan_out=True), "shop")

@@ -26,6 +26,15 @@ def with_new_items(items: ItemTable, catalog: Catalog, encoder: ItemEncoder) -> 
     return items.append(catalog, *read_items(items, catalog, rows, encoder, encoder.modalities))
 
 
+def check_encoder(items: ItemTable, encoder: ItemEncoder, modality: str) -> None:
+    """Raise `DataError` where the vectors of `items` in `modality` are of another encoder."""
+    if modality not in encoder.modalities or encoder.fingerprint[modality] != items.fingerprint[modality]:
+        raise DataError(
+            f"The {modality} vectors of the catalogue must be of the item encoder ({encoder!r}); they are of "
+            f"another one, {items.fingerprint[modality]}. Use that one, or encode the catalogue anew."
+        )
+
+
 def read_items(
     items: ItemTable, catalog: Catalog, rows: np.ndarray, encoder: ItemEncoder, modalities: Sequence[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -37,11 +46,7 @@ def read_items(
     """
     modalities = [name for name in modalities if name in items.modalities]
     for modality in modalities:
-        if modality not in encoder.modalities or encoder.fingerprint[modality] != items.fingerprint[modality]:
-            raise DataError(
-                f"The {modality} vectors of the catalogue must be of the item encoder ({encoder!r}); they are of "
-                f"another one, {items.fingerprint[modality]}. Use that one, or encode the catalogue anew."
-            )
+        check_encoder(items, encoder, modality)
     cells = {"text": catalog.texts, "image": catalog.images, "audio": catalog.audio, "video": catalog.videos}
     columns = dict(zip(cells, ("texts", "images", "audio", "videos"), strict=True))
     wanted = {}

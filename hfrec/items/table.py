@@ -20,7 +20,7 @@ from torch import Tensor
 from hfrec.data.catalog import Catalog
 from hfrec.data.files import read_json
 from hfrec.data.schema import DataError
-from hfrec.items.whitening import center_and_whitening, whitened
+from hfrec.items.whitening import center_and_whitening, whitened, whitening_hash
 
 FINGERPRINT_FILE = "fingerprint.json"
 logger = logging.getLogger(__name__)
@@ -287,7 +287,7 @@ class ItemTable:
         content = {
             "modalities": list(self.modalities),
             "encoders": self.fingerprint,
-            "whitening": {name: _whitening_hash(self.center[name], self.whitening[name]) for name in self.modalities},
+            "whitening": {name: whitening_hash(self.center[name], self.whitening[name]) for name in self.modalities},
             "items": _ids_hash(self.catalog),
         }
         half_written = folder / (FINGERPRINT_FILE + ".half-written")
@@ -335,7 +335,7 @@ class ItemTable:
                 raise DataError(f"A modality in {path} must be a plain name, got {name!r}.")
             file = folder / f"{name}.safetensors"
             vectors[name], present[name], center[name], whitening[name] = _read_modality(file, catalog.num_rows)
-            if hashes.get(name) != _whitening_hash(center[name], whitening[name]):
+            if hashes.get(name) != whitening_hash(center[name], whitening[name]):
                 raise DataError(f"The whitening in {file} is not the one of {path}: the files are of two tables.")
         return cls(catalog, vectors, present, center, whitening, encoders)
 
@@ -389,10 +389,6 @@ def _read_modality(file: Path, num_rows: int) -> tuple[Tensor, Tensor, Tensor, T
         raise DataError(f"The item table lacks the file {file}.") from error
     except (SafetensorError, OSError) as error:
         raise DataError(f"The file {file} cannot be read, it may be cut short: {error}") from error
-
-
-def _whitening_hash(center: Tensor, whitening: Tensor) -> str:
-    return hashlib.sha256(center.cpu().numpy().tobytes() + whitening.cpu().numpy().tobytes()).hexdigest()
 
 
 def _ids_hash(catalog: Catalog) -> str:

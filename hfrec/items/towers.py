@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hfrec.data.schema import DataError
 from hfrec.items.adapter import add_adapter
 from hfrec.items.pictures import PictureError, open_picture, resolve_inside
+from hfrec.items.sounds import open_sound
 from hfrec.items.sources import EncoderSource
 
 ADAPTER = "default"
@@ -141,6 +142,50 @@ class ImageTower(Tower):
         return states.mean((2, 3)) if states.ndim == 4 else states.mean(1)
 
 
+class AudioTower(Tower):
+    """A plain transformers model that hears: its audio features (CLAP), its pooled output, or the mean over time.
+
+    Of one that also writes (Whisper) the encoder alone is asked.
+    """
+
+    def __init__(self, model: nn.Module, spec: TowerSpec) -> None:
+        from transformers import AutoFeatureExtractor
+
+        super().__init__(model, spec)
+        self.extractor = AutoFeatureExtractor.from_pretrained(
+            spec.source.folder, trust_remote_code=False, local_files_only=True
+        )
+
+    def preprocess(self, inputs: list[Any], prompt: str | None = None) -> dict[str, Any]:
+        rate = self.extractor.sampling_rate
+        sounds = [_heard(one, rate) for one in inputs]
+        shape = {"padding": True} if self.model.main_input_name == "input_values" else {}
+        return self._on_device(self.extractor(sounds, sampling_rate=rate, return_tensors="pt", **shape))
+
+    def forward(self, features: dict[str, Any]) -> Tensor:
+        if hasattr(self.model, "get_audio_features"):
+            return _pooled(self.model.get_audio_features(**features))
+        hearing = self.model.get_encoder() if self.model.config.is_encoder_decoder else self.model
+        output = hearing(**features)
+        pooled = getattr(output, "pooler_output", None)
+        if pooled is not None:
+            return pooled
+        states, heard = output.last_hidden_state, features.get("attention_mask")
+        if heard is None:
+            return states.mean(1)
+        # A state stands for several samples: it is there where the first of them is.
+        places = torch.arange(states.shape[1], device=states.device) * heard.shape[1] // states.shape[1]
+        mask = heard[:, places].unsqueeze(-1).to(states.dtype)
+        return (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def _heard(cell: Any, rate: int) -> np.ndarray:
+    """The samples of a sound that `_open` let in: a dict, or the path of a file inside the catalogue's root."""
+    if isinstance(cell, dict):
+        return open_sound(cell, None, rate)
+    return open_sound(Path(cell).name, Path(cell).parent, rate)
+
+
 def _pooled(output: Any) -> Tensor:
     # transformers 5 returns an output object where 4 returned the tensor.
     return output if isinstance(output, Tensor) else output.pooler_output
@@ -153,7 +198,7 @@ def load_tower(spec: TowerSpec, loaded: dict[Any, Any]) -> Tower:
         DataError: the encoder cannot read this modality, or its folder lacks weights that its vectors need.
     """
     source, modality = spec.source, spec.modality
-    as_sentences = source.is_sentence_transformer or modality in ("audio", "video")
+    as_sentences = source.is_sentence_transformer or modality == "video"
     key = (str(source.folder), as_sentences, spec.device, spec.adapter)
     if key not in loaded:
         loaded[key] = _load_sentences(spec) if as_sentences else _load_plain(spec)
@@ -171,6 +216,10 @@ def load_tower(spec: TowerSpec, loaded: dict[Any, Any]) -> Tower:
         if not (hasattr(model, "get_text_features") or model.main_input_name == "input_ids"):
             raise DataError(f"The encoder {source.name!r} must read text, got {type(model).__name__}.")
         return TextTower(model, spec)
+    if modality == "audio":
+        if not (hasattr(model, "get_audio_features") or model.main_input_name in ("input_values", "input_features")):
+            raise DataError(f"The encoder {source.name!r} must read sound, got {type(model).__name__}.")
+        return AudioTower(model, spec)
     if not (hasattr(model, "get_image_features") or model.main_input_name == "pixel_values"):
         raise DataError(f"The encoder {source.name!r} must read pictures, got {type(model).__name__}.")
     return ImageTower(model, spec, pooler_is_trained=not untrained)

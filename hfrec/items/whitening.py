@@ -6,6 +6,8 @@ An encoder's vectors mostly share a few directions, which tell little about an i
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from torch import Tensor
 
@@ -44,3 +46,13 @@ def whitened(values: Tensor, mask: Tensor, center: Tensor, whitening: Tensor) ->
     for chunk in mask.nonzero().squeeze(1).split(_CHUNK_ROWS):
         white[chunk] = ((values[chunk].float() - center) @ whitening).to(values.dtype)
     return white
+
+
+def unwhitening(whitening: Tensor) -> Tensor:
+    """What makes whitened vectors an encoder's own again (F, F), centred."""
+    return torch.linalg.inv(whitening.cpu().double()).float()
+
+
+def whitening_hash(center: Tensor, whitening: Tensor) -> str:
+    """SHA-256 (hex) of a centre and a whitening: vectors of two tables mean the same only where these are equal."""
+    return hashlib.sha256(center.cpu().numpy().tobytes() + whitening.cpu().numpy().tobytes()).hexdigest()

@@ -15,6 +15,7 @@ FEWEST_USERS = 100
 
 _TEMPLATE, _PLAIN = Path(__file__).with_name("template.md"), Path(__file__).with_name("plain.md")
 _COUNTS = {"users", "targets", "candidates"}
+_KNOWN_OF = {"targets": "items that were to be found", "lists": "first ten places of the lists"}
 
 
 def judged_part(results: dict[str, Any]) -> str:
@@ -169,6 +170,9 @@ def _data(results: dict[str, Any]) -> Iterator[str]:
         yield f"languages of the items: {', '.join(languages)}"
     for modality, share in about.get("coverage", {}).items():
         yield f"items with {modality}: {share:.1%}"
+    for what, shares in results.get("modalities", {}).items():
+        known = ", ".join(f"{name} {share:.1%}" for name, share in sorted(shares.items(), key=lambda one: -one[1]))
+        yield f"known of the {_KNOWN_OF[what]}: {known}"
     if about.get("licence"):
         yield f"licence of the data: {about['licence']}"
 

@@ -5,6 +5,7 @@ config.json  model.safetensors  preprocessor_config.json         what the model 
 baseline.safetensors                                             what a baseline was fitted to
 catalog/items.parquet  <modality>.safetensors  fingerprint.json  statistics.safetensors  text_index.*
 catalog/pictures.parquet                                         pictures that came as bytes
+catalog/projector.safetensors                                    a space that text and picture share
 item_encoder/encoder.json  <modality>/                           how to encode new items, adapters of the encoders
 adapters/<name>/                                                 adapters of the sequence Transformer
 manifest.json                                                    size and hash of each file, written last
@@ -49,6 +50,7 @@ from hfrec.data.schema import IMAGE, DataError
 from hfrec.data.statistics import Statistics
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.lexical import VOCABULARY_FILE, TextIndex
+from hfrec.items.projector import PROJECTOR_FILE, Projector
 from hfrec.items.table import ItemTable
 from hfrec.models.late_encoder import LateEncoder
 
@@ -86,6 +88,7 @@ class CatalogFiles:
     statistics: Statistics
     text_index: TextIndex | None = None
     item_encoder: ItemEncoder | LateEncoder | None = None
+    projector: Projector | None = None
 
 
 def save_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
@@ -119,7 +122,7 @@ def save_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
 
 
 def write_documents(folder: str | Path, documents: dict[str, str | bytes]) -> None:
-    """Write texts and pictures such as `README.md` into a saved folder and note them in its manifest.
+    """Write files such as `README.md` into a saved folder, each beside and renamed, and note them in its manifest.
 
     Raises:
         DataError: the folder has no manifest: with one it would pass for complete.
@@ -282,6 +285,9 @@ def write_catalog(folder: Path, files: CatalogFiles) -> None:
     save_file(files.statistics.to_arrays(), folder / CATALOG / STATISTICS_FILE)
     if files.text_index is not None:
         files.text_index.save(folder / CATALOG)
+    if files.projector is not None:
+        files.projector.check(files.items)
+        files.projector.save(folder / CATALOG)
     if files.item_encoder is not None:
         files.item_encoder.save_pretrained(folder / ITEM_ENCODER)
 
@@ -316,7 +322,8 @@ def read_catalog(
     has_words = artifact.has(f"{CATALOG}/{VOCABULARY_FILE}")
     text_index = TextIndex.load(folder, catalog.num_rows) if has_words else None
     encoder = LateEncoder(artifact, frozenset(encoders)) if artifact.has(ITEM_ENCODER) else None
-    return CatalogFiles(items, statistics, text_index, encoder)
+    projector = Projector.load(folder, items) if artifact.has(f"{CATALOG}/{PROJECTOR_FILE}") else None
+    return CatalogFiles(items, statistics, text_index, encoder, projector)
 
 
 def save_catalog(catalog: Catalog, folder: Path) -> None:

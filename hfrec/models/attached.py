@@ -15,6 +15,7 @@ from hfrec.data.factors import ItemFactors
 from hfrec.data.schema import DataError
 from hfrec.data.statistics import Statistics
 from hfrec.items.lexical import TextIndex
+from hfrec.items.projector import Projector, fitting
 from hfrec.items.table import ItemTable
 from hfrec.models.memory import Pairs
 
@@ -33,6 +34,7 @@ class Attached:
     item_tower: Any
     memory: Any
     items: ItemTable | None
+    projector: Projector | None
     statistics: Statistics | None
     text_index: TextIndex | None
     id_table_ids: list[Any]
@@ -67,6 +69,7 @@ class Attached:
             )
         if self.items is not None:
             _check_encoders(items, self.items.fingerprint)
+        self.projector = fitting(self.projector, items)
         if statistics is None and self.items is not None and self.statistics is not None:
             statistics = self.statistics.carried_to(self.catalog, items.catalog)
         if text_index is None and self.items is not None and self.text_index is not None:
@@ -108,6 +111,7 @@ class Attached:
             _check_encoders(items, self.item_encoder.known_fingerprint)
         other = copy.copy(self)
         other.items = other.statistics = other.text_index = other._words = other._item_vectors = None
+        other.projector = None
         texts = items.catalog.texts()
         words = TextIndex.fit(texts) if "words" in (self.config.memories or ()) and any(texts) else None
         return other.attach(items, None, words)

@@ -23,6 +23,7 @@ from hfrec.data.schema import ITEM_ID, DataError
 from hfrec.data.statistics import Statistics, recency_weights
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.lexical import TextIndex
+from hfrec.items.projector import Projector, fitting
 from hfrec.items.table import ItemTable
 from hfrec.models.artifact import (
     Artifact,
@@ -55,6 +56,7 @@ class Baseline(ABC):
         item_encoder: how new items are read; that of a folder is fetched and loaded when it is first wanted.
         named_encoders: the encoder of each modality that a folder of this recommender may load.
         artifact: where it was loaded from, if it was.
+        projector: a space that the catalogue's modalities share, if one was fitted.
     """
 
     model_type: ClassVar[str]
@@ -64,6 +66,7 @@ class Baseline(ABC):
     fitted_by: ClassVar[frozenset[str]] = frozenset()
     item_encoder = EncoderSlot()
     artifact: Artifact | None = None
+    projector: Projector | None = None
 
     def __init__(
         self,
@@ -187,6 +190,7 @@ class Baseline(ABC):
             }
         if self.text_index is not None:
             self.text_index = self.text_index.carried_to(self.catalog, items.catalog)
+        self.projector = fitting(self.projector, items)
         self.statistics = statistics or self.statistics.carried_to(self.catalog, items.catalog)
         self.items = items
         return self
@@ -200,7 +204,8 @@ class Baseline(ABC):
             (target / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
             if self.arrays:
                 save_file(self.arrays, target / ARRAYS_FILE)
-            write_catalog(target, CatalogFiles(self.items, self.statistics, self.text_index, encoder))
+            files = CatalogFiles(self.items, self.statistics, self.text_index, encoder, self.projector)
+            write_catalog(target, files)
 
         save_folder(folder, write)
 
@@ -254,7 +259,7 @@ class Baseline(ABC):
             model._check_arrays()
         except ValueError as error:
             raise DataError(f"The arrays in {folder / ARRAYS_FILE} do not fit: {error}") from error
-        model.artifact, model.named_encoders = artifact, named or {}
+        model.artifact, model.named_encoders, model.projector = artifact, named or {}, files.projector
         return model
 
 

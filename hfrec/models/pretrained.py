@@ -11,6 +11,7 @@ from typing import Any, Self
 from hfrec.data.repository import DOWNLOAD, push_folder
 from hfrec.data.schema import DataError
 from hfrec.items.adapter import WEIGHTS_FILE
+from hfrec.items.projector import Projector
 from hfrec.models.adapters import Adapters
 from hfrec.models.artifact import (
     ADAPTERS,
@@ -36,9 +37,11 @@ class PretrainedFolder(Adapters):
     Attributes:
         item_encoder: how new items are read; that of a folder is fetched and loaded when it is first wanted.
         artifact: where the model was loaded from, if it was.
+        projector: a space that the catalogue's modalities share, if one was fitted.
     """
 
     item_encoder = EncoderSlot()
+    projector: Projector | None = None
 
     @property
     def named_encoders(self) -> dict[str, str]:
@@ -66,7 +69,8 @@ class PretrainedFolder(Adapters):
             encoder = EncoderSlot.held(self)
             if catalog and self.items is not None:
                 assert self.statistics is not None
-                write_catalog(folder, CatalogFiles(self.items, self.statistics, self.text_index, encoder))
+                files = CatalogFiles(self.items, self.statistics, self.text_index, encoder, self.projector)
+                write_catalog(folder, files)
             elif catalog and encoder is not None:
                 # A foundation: which items it will read is open, by which encoder is not.
                 encoder.save_pretrained(folder / ITEM_ENCODER)
@@ -121,7 +125,7 @@ class PretrainedFolder(Adapters):
         if files is None and artifact.has(ITEM_ENCODER):
             model.item_encoder = LateEncoder(artifact, frozenset(encoders))
         if files is not None:
-            model.item_encoder = files.item_encoder
+            model.item_encoder, model.projector = files.item_encoder, files.projector
             model.attach(files.items, files.statistics, files.text_index)
         return loaded
 

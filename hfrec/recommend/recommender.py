@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 import torch
+from PIL import Image
 from scipy import sparse
 
 from hfrec.data.catalog import Catalog
@@ -22,7 +23,8 @@ from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
 from hfrec.models.artifact import load_recommender
 from hfrec.models.neighbours import alike
-from hfrec.models.topk import TopK
+from hfrec.models.topk import TopK, top_rows
+from hfrec.recommend.search import Query, Steered, search_scores
 
 
 class Recommendation(NamedTuple):
@@ -76,6 +78,8 @@ class Recommender:
         candidates: Sequence[Any] | None = None,
         filter: pl.Expr | Callable[[pl.DataFrame], pl.Series] | None = None,
         adapter: str | Sequence[str] | None = None,
+        query: Query | None = None,
+        query_weight: float = 1.0,
     ) -> Any:
         """The `k` best items after a history, best first; for many histories, a list of such lists.
 
@@ -90,19 +94,26 @@ class Recommender:
                 of its frame.
             adapter: of a RecModel, the adapter by which to score this time, or several; `[]` is the base alone, `None`
                 what is switched on.
+            query: a text, or a picture (a `Path`, bytes or a PIL image), that steers the list: the scores of the model
+                and those of `search`, both standardised over the candidates, are added. After a history without a
+                known item the search alone decides.
+            query_weight: of the search in that sum; 0 leaves the list as it is.
 
         Raises:
-            DataError: an unknown candidate.
-            ValueError: `k` is larger than the number of candidates; there is no such adapter.
+            DataError: an unknown candidate; a query that cannot be read.
+            ValueError: `k` is larger than the number of candidates; there is no such adapter; a `query_weight` below 0.
         """
+        if not 0 <= query_weight < float("inf"):
+            raise ValueError(f"`query_weight` must be at least 0, got {query_weight}.")
         if isinstance(history, str | bytes):
             raise ValueError(f"A history must be a list of item ids, got {history!r}. Write `[{history!r}]`.")
         lists = list | tuple | np.ndarray | pl.Series
         many = isinstance(history, Histories) or (len(history) > 0 and isinstance(history[0], lists))
         histories = history if isinstance(history, Histories) else self._histories(history if many else [history])
-        top = self.top_rows(histories, k, self._candidate_rows(candidates, filter), exclude_seen, adapter)
+        wish = None if query is None or not query_weight else (self._wish(query), query_weight)
+        top = self.top_rows(histories, k, self._candidate_rows(candidates, filter), exclude_seen, adapter, wish)
         num_empty = int((histories.lengths == 0).sum())
-        if num_empty:
+        if num_empty and wish is None:
             histories_hold = "1 history holds" if num_empty == 1 else f"{num_empty} histories hold"
             warnings.warn(f"{histories_hold} no known item: the most popular ones are given.", stacklevel=2)
         lists = [self._named(row, score) for row, score in zip(top.rows, top.scores, strict=True)]
@@ -115,9 +126,13 @@ class Recommender:
         rows: np.ndarray | None = None,
         exclude_seen: bool = True,
         adapter: str | Sequence[str] | None = None,
+        wish: tuple[np.ndarray, float] | None = None,
     ) -> TopK:
         """The best catalogue rows `(B, K)` of `rows` (by default all) and their scores; an empty history gets the most
         popular ones, scored by their number of events.
+
+        Args:
+            wish: scores of a search `(N + 1,)`, and the weight by which they steer, see `Steered`.
 
         Raises:
             ValueError: `k` is larger than the number of candidates; there is no such `adapter`.
@@ -125,7 +140,10 @@ class Recommender:
         if rows is None:
             rows = self._candidate_rows(None, None)
         with self._turn, self._using(adapter):
-            top = self.model.topk(histories, k, histories if exclude_seen else None, rows)
+            seen = histories if exclude_seen else None
+            if wish is not None:
+                return top_rows(Steered(self.model, *wish), histories, k, seen, rows)
+            top = self.model.topk(histories, k, seen, rows)
         best_rows, scores = top.rows.copy(), top.scores.copy()
         empty = np.flatnonzero(histories.lengths == 0)
         counts = self.model.statistics.popularity[rows]
@@ -133,6 +151,41 @@ class Recommender:
             popular = np.argsort(-counts, kind="stable")[:k]
             best_rows[empty], scores[empty] = rows[popular], counts[popular]
         return TopK(best_rows, scores)
+
+    def search(
+        self,
+        text: str | None = None,
+        image: str | Path | bytes | Image.Image | None = None,
+        k: int = 10,
+        *,
+        candidates: Sequence[Any] | None = None,
+        filter: pl.Expr | Callable[[pl.DataFrame], pl.Series] | None = None,
+    ) -> list[Recommendation]:
+        """The `k` items that a text, in any language that the encoder reads, or a picture means best; see
+        `hfrec.recommend.search.search_scores`. Fewer, where fewer have something to be compared by.
+
+        Args:
+            text, image: one of the two; a picture is a path, bytes or a PIL image.
+            candidates, filter: as `recommend` takes them.
+
+        Raises:
+            DataError: the query is empty or cannot be read; there is no encoder, or nothing to compare with.
+            ValueError: both a text and a picture, or neither; `k` is larger than the number of candidates.
+        """
+        if (text is None) == (image is None):
+            raise ValueError(
+                "`search` takes either a `text` or an `image`, got " + ("neither." if text is None else "both.")
+            )
+        rows = self._candidate_rows(candidates, filter)
+        if not 1 <= k <= len(rows):
+            raise ValueError(f"`k` must be at least 1 and at most the number of candidates ({len(rows)}), got {k}.")
+        query: Any = text if image is None else Path(image) if isinstance(image, str) else image
+        scores = np.nan_to_num(self._wish(query)[rows], nan=-np.inf)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return self._named(rows[best], scores[best])
+
+    def _wish(self, query: Query) -> np.ndarray:
+        return search_scores(self.model, query, self.item_encoder)
 
     def similar_items(self, item_id: Any, k: int = 10) -> list[Recommendation]:
         """The `k` items whose content is nearest: mean cosine of the modalities that both items have.

@@ -26,7 +26,7 @@ def draw_sheet(catalog: Catalog, lines: Sequence[tuple[str, Sequence[Any]]], pat
     """Draw each `(heading, item ids)` as a line of pictures with their titles; PNG, or what `path` ends in.
 
     An item whose picture is missing or cannot be read gets a tile with its title. An id that the catalogue does not
-    know is left out.
+    know is left out. In the place of an id there may be a picture itself, such as one that was searched by.
 
     Args:
         cell: width and height of a picture, in pixels, at least 48.
@@ -40,7 +40,9 @@ def draw_sheet(catalog: Catalog, lines: Sequence[tuple[str, Sequence[Any]]], pat
     path = Path(path)
     if path.suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"The file of a sheet must end in a kind of picture such as .png, got {path.name!r}.")
-    known = [(heading, [item_id for item_id in ids if item_id in catalog]) for heading, ids in lines]
+    known = [
+        (heading, [one for one in ids if isinstance(one, Image.Image) or one in catalog]) for heading, ids in lines
+    ]
     columns = max((len(ids) for _, ids in known), default=0)
     if columns == 0:
         raise DataError("A sheet needs at least one item that the catalogue knows, got none.")
@@ -52,10 +54,13 @@ def draw_sheet(catalog: Catalog, lines: Sequence[tuple[str, Sequence[Any]]], pat
     for number, (heading, ids) in enumerate(known):
         top = MARGIN + number * step
         draw.text((MARGIN, top), _fitting(heading, size[0] - 2 * MARGIN, 16, 1)[0], fill=INK, font=_font(heading, 16))
-        rows = catalog.rows(ids)
-        for place, (row, title) in enumerate(zip(rows, catalog.titles(rows), strict=True)):
+        for place, one in enumerate(ids):
             corner = (MARGIN + place * (cell + GAP), top + HEAD)
-            words = _drawable(title, ids[place])
+            if isinstance(one, Image.Image):
+                _draw_item(sheet, corner, cell, _fitted(one, cell), "", 0)
+                continue
+            row = catalog.rows([one])[0]
+            words = _drawable(catalog.titles([row])[0], one)
             _draw_item(sheet, corner, cell, _picture(catalog, images[row - 1], cell), words, int(row))
             below = (corner[0], corner[1] + cell + 6)
             _write(draw, below, _fitting(words, cell, 11, CAPTION_LINES), words, 11, GREY)
@@ -92,6 +97,10 @@ def _picture(catalog: Catalog, content: Any, cell: int) -> Image.Image | None:
         picture = open_picture(content, catalog.root)
     except PictureError:
         return None
+    return _fitted(picture, cell)
+
+
+def _fitted(picture: Image.Image, cell: int) -> Image.Image:
     scale = cell / max(picture.size)
     wanted = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     return picture.resize(wanted, Image.Resampling.LANCZOS)

@@ -155,7 +155,7 @@ def foundation_encoder(artifact: Artifact, data: DataConfig) -> ItemEncoder:
         raise DataError(
             f"The foundation in {artifact.folder} was saved without an item encoder: it cannot read a shop."
         )
-    given = {"text": data.text_encoder, "image": data.image_encoder}
+    given = {"text": data.text_encoder, "image": data.image_encoder, "audio": data.audio_encoder}
     named = {modality: str(expand_path(name)) for modality, name in given.items() if name is not None}
     encoder = ItemEncoder.from_pretrained(
         artifact.require(ITEM_ENCODER) / ITEM_ENCODER,

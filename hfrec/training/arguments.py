@@ -73,6 +73,10 @@ class RecTrainingArguments(TrainingArguments):
         default=False,
         metadata={"help": "After the choice, train anew on the validation part too, up to the epoch that was chosen."},
     )
+    align: bool = field(
+        default=False,
+        metadata={"help": "Fit a projector, by which words find pictures and pictures words, and save it along."},
+    )
     resume_from_checkpoint: bool | str | None = field(
         default=None, metadata={"help": "`true`: the newest complete one; `false`: start over; or a checkpoint."}
     )

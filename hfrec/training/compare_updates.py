@@ -47,6 +47,7 @@ _OF_ITEMS = (
     "candidates",
     "text_encoder",
     "image_encoder",
+    "audio_encoder",
     "cache",
 )
 """Fields of the `data` section that an update reads again; the log it gets is filtered already."""

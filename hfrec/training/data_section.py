@@ -45,6 +45,7 @@ class DataConfig:
         candidates: rank the items of the log (`interactions`) or `all` of the items table.
         text_encoder: an encoder's Hub id, folder or `package:` name; `null` for none.
         image_encoder: the same for pictures.
+        audio_encoder: the same for sounds, which the column `audio` of the items table names.
         max_text_tokens: longer texts are cut.
         encoder_batch_size: inputs that are encoded at once.
         encoder_processes: processes that encode.
@@ -69,6 +70,7 @@ class DataConfig:
     candidates: Literal["interactions", "all"] = "interactions"
     text_encoder: str | None = None
     image_encoder: str | None = None
+    audio_encoder: str | None = None
     max_text_tokens: int = 128
     encoder_batch_size: int = 64
     encoder_processes: int = 1
@@ -108,14 +110,16 @@ def load_events(data: DataConfig, catalog: Catalog) -> pl.DataFrame:
 
 def make_encoder(data: DataConfig) -> ItemEncoder | None:
     """The encoder that the `data` section names, or `None` for ids alone."""
-    if data.text_encoder is None and data.image_encoder is None:
+    if data.text_encoder is None and data.image_encoder is None and data.audio_encoder is None:
         return None
-    text, image, cache = (
-        value and str(expand_path(value)) for value in (data.text_encoder, data.image_encoder, data.cache)
+    text, image, audio, cache = (
+        value and str(expand_path(value))
+        for value in (data.text_encoder, data.image_encoder, data.audio_encoder, data.cache)
     )
     encoder = ItemEncoder(
         text=text,
         image=image,
+        audio=audio,
         max_text_tokens=data.max_text_tokens,
         batch_size=data.encoder_batch_size,
         processes=data.encoder_processes,

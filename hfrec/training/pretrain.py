@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 _OF_ONE_CATALOGUE = {"use_item_ids", "num_item_ids", "item_id_dropout", "word_size", "new_item_boost", "event_types"}
-_SHARED = ("text_encoder", "image_encoder", "max_text_tokens", "encoder_batch_size", "encoder_processes", "cache")
+_SHARED = (
+    "text_encoder", "image_encoder", "audio_encoder",
+    "max_text_tokens", "encoder_batch_size", "encoder_processes", "cache",
+)  # fmt: skip
 
 
 @dataclass
@@ -39,6 +42,7 @@ class SharedConfig:
     Attributes:
         text_encoder: an encoder's Hub id, folder or `package:` name; `null` for none.
         image_encoder: the same for pictures.
+        audio_encoder: the same for sounds.
         max_text_tokens: longer texts are cut.
         encoder_batch_size: inputs that are encoded at once.
         encoder_processes: processes that encode.
@@ -47,6 +51,7 @@ class SharedConfig:
 
     text_encoder: str | None = None
     image_encoder: str | None = None
+    audio_encoder: str | None = None
     max_text_tokens: int = 128
     encoder_batch_size: int = 64
     encoder_processes: int = 1

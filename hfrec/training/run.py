@@ -17,12 +17,14 @@ from accelerate import PartialState
 from hfrec.data.splits import Splits
 from hfrec.data.statistics import Statistics
 from hfrec.evaluation.evaluator import Evaluation, evaluate, format_table
+from hfrec.evaluation.modalities import modality_shares
 from hfrec.evaluation.slices import part_slices
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
 from hfrec.model_card import judged_part
 from hfrec.models import RecConfig, RecModel
 from hfrec.models.artifact import load_recommender, write_documents
+from hfrec.training.aligning import fit_projector
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.augmenting import augmentation_facts
 from hfrec.training.baselines import choices_of, fit_baselines
@@ -82,6 +84,8 @@ def trained_and_judged(data: DataConfig, models: Models, arguments: RecTrainingA
         judged, chosen = judge(trainer, chooser, data)
     results = {**described(data, trainer.splits, judged), **cost.facts(), "environment": environment()}
     results |= {"chosen": chosen, "curve": training_curve(chooser.state.log_history), "model": model_facts(trainer)}
+    if trainer.items.modalities:
+        results["modalities"] = modality_shares(judged["hfrec"], trainer.items)
     results |= run_facts(data, trainer.items, arguments.licence) | models.facts
     publish(results, trainer, arguments)
     return results
@@ -109,10 +113,12 @@ def train_model(
     encoder = models.encoder(data)
     with cost.of("encode"):
         items = encode_items(catalog, encoder, arguments, data.variants)
+    # Before the training: where nothing has both a text and a picture, it is said now.
+    projector = fit_projector(items, seed=arguments.seed) if arguments.align else None
 
     def build(arguments: RecTrainingArguments, splits: Splits, callbacks: Sequence[Any] = ()) -> RecTrainer:
         model = models.make(items)
-        model.item_encoder = encoder
+        model.item_encoder, model.projector = encoder, projector
         trainer = RecTrainer(model, arguments, splits=splits, items=items, callbacks=[*callbacks])
         if not models.counts:
             model.attach(items, Statistics.empty(catalog.num_rows))

@@ -182,7 +182,7 @@ def saved_encoder(folder: Path, model: RecModel, data: DataConfig) -> ItemEncode
         DataError: the `data` section names another encoder, or one for what the model does not read.
     """
     assert model.items is not None
-    given = {"text": data.text_encoder, "image": data.image_encoder}
+    given = {"text": data.text_encoder, "image": data.image_encoder, "audio": data.audio_encoder}
     named = {modality: str(expand_path(name)) for modality, name in given.items() if name is not None}
     unread = sorted(set(named) - set(model.items.modalities))
     if unread or (named and model.item_encoder is None):

@@ -20,6 +20,7 @@ PARSERS = {
     "train/make_shop.py": "build_shop_parser",
     "train/pretrain_clip.py": "build_clip_parser",
     "train/compare_losses.py": "build_losses_parser",
+    "train/compare_modalities.py": "build_modalities_parser",
     "train/update.py": "build_update_parser",
     "train/compare_updates.py": "build_updates_parser",
     "train/search.py": "build_search_parser",
@@ -72,9 +73,9 @@ def with_misspelt_key(text: str, section: str | None) -> str:
 
 
 def sections_of(text: str) -> list[str]:
-    """The top-level keys that hold a block mapping; of variants, whose keys are names, none is misspelt."""
+    """The top-level keys that hold a block mapping; of those whose keys are names none is misspelt."""
     found = re.findall(r"^(\w+):[ ]*(?:#[^\n]*)?\n(?:[ ]*#[^\n]*\n|\n)*[ ]+\w+:", text, flags=re.MULTILINE)
-    return [name for name in found if name != "variants"]
+    return [name for name in found if name not in ("variants", "missing")]
 
 
 def test_there_are_configs() -> None:
