@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 from hfrec.data.schema import DataError
 from hfrec.items.cache import VectorCache
 from hfrec.items.pictures import MAX_FILE_BYTES, PictureError, content_key
-from hfrec.items.towers import Tower, TowerPool, TowerSpec
+from hfrec.items.pool import TowerPool
+from hfrec.items.towers import Tower, TowerSpec
 
 MAX_MEDIA_BYTES = 500_000_000
 

@@ -30,6 +30,7 @@ from hfrec.training.checkpoints import REFIT_FOLDER, WEIGHING_FOLDER, checkpoint
 from hfrec.training.cost import Cost
 from hfrec.training.curve import training_curve
 from hfrec.training.data_section import DataConfig, encode_items, load_data, make_encoder
+from hfrec.training.end_to_end import EndToEndTrainer
 from hfrec.training.facts import run_facts
 from hfrec.training.refitting import refit
 from hfrec.training.trainer import RecTrainer
@@ -47,12 +48,9 @@ def build_parser(prog: str = "train.py", description: str = "Train, judge and sa
     parser.add_argument("--config", action="config", help="a YAML with the sections data, model and training")
     parser.add_class_arguments(DataConfig, "data")
     # What a user chooses of RecConfig: neither what comes from the items nor what every Hugging Face configuration has.
-    inherited = {one.name for one in fields(RecConfig)} - set(RecConfig.__annotations__)
-    parser.add_class_arguments(
-        RecConfig,
-        "model",
-        skip=inherited | {"modalities", "num_item_ids", "encoders", "active_adapters", "memory_learned", "prompt_ids"},
-    )
+    skipped = {one.name for one in fields(RecConfig)} - set(RecConfig.__annotations__)
+    skipped |= {"modalities", "layers", "num_item_ids", "encoders", "active_adapters", "memory_learned", "prompt_ids"}
+    parser.add_class_arguments(RecConfig, "model", skip=skipped)
     parser.add_class_arguments(RecTrainingArguments, "training")
     return parser
 
@@ -106,13 +104,16 @@ def train_model(
     Path(arguments.output_dir).mkdir(parents=True, exist_ok=True)
     catalog, splits = load_data(data)
     encoder = models.encoder(data)
+    if arguments.encoders == "side" and encoder is not None:
+        encoder.layer_step = arguments.encoder_layers
     with cost.of("encode"):
         items = encode_items(catalog, encoder, arguments, data.variants)
 
     def build(arguments: RecTrainingArguments, splits: Splits, callbacks: Sequence[Any] = ()) -> RecTrainer:
         model = models.make(items)
         model.item_encoder = encoder
-        return RecTrainer(model, arguments, splits=splits, items=items, callbacks=[*callbacks])
+        kind = EndToEndTrainer if arguments.encoders == "lora" else RecTrainer
+        return kind(model, arguments, splits=splits, items=items, callbacks=[*callbacks])
 
     chooser = build(arguments, splits)
     if not models.trains:
