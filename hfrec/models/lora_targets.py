@@ -54,7 +54,7 @@ def linear_targets(module: nn.Module, prefix: str, called: str) -> str:
         found.setdefault(_pattern(layer), {}).setdefault(_pattern(inside), set()).add(re.escape(last))
     if not found:
         raise ValueError(
-            f"{called} must have linear layers that an adapter can be on; {type(module).__name__} has none."
+            f"{called} must have linear layers that an adapter can be on, this {type(module).__name__} has none."
         )
     return _any_of(
         f"{layer}\\.{_any_of(_joined(part, _any_of(names)) for part, names in parts.items())}"

@@ -20,7 +20,7 @@ from hfrec.items.adapter import load_adapter_weights, read_adapter_config, write
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.learning import LearningTable
 from hfrec.items.table import ItemTable
-from hfrec.items.towers import ADAPTER
+from hfrec.items.towers import ADAPTER, Tower, layer_stack
 from hfrec.models.artifact import ITEM_ENCODER
 from hfrec.models.lora_targets import linear_targets
 from hfrec.models.modeling import RecModel
@@ -68,7 +68,7 @@ class EndToEndTrainer(RecTrainer):
         self._models = {id(tower.model): tower.model for tower in self.table.towers.values()}
         self._is_stale = False
         super().__init__(
-            model, args, splits=splits, items=self.table, loss=loss, callbacks=[Refresh(self), *(callbacks or [])]
+            model, args, splits=splits, items=self.table, loss=loss, callbacks=[Upkeep(self), *(callbacks or [])]
         )
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError("`encoders` 'lora' goes with one process or with DDP, got FSDP or DeepSpeed.")
@@ -198,11 +198,17 @@ class EndToEndTrainer(RecTrainer):
         self.refresh()
 
 
-class Refresh(TrainerCallback):
-    """Reads the table of an `EndToEndTrainer` anew, every `encoder_refresh` steps and after each epoch."""
+class Upkeep(TrainerCallback):
+    """Clears the gradients of the encoders of an `EndToEndTrainer` after each step, and reads its table anew: every
+    `encoder_refresh` steps, and after each epoch."""
 
     def __init__(self, trainer: EndToEndTrainer) -> None:
         self.trainer = trainer
+
+    def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        # transformers does so for the weights of the recommender alone.
+        for weight in self.trainer.adapter_weights:
+            weight.grad = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if args.encoder_refresh and state.global_step % args.encoder_refresh == 0:
@@ -239,22 +245,30 @@ def learning_encoder(encoder: ItemEncoder | None, items: ItemTable, args: RecTra
         raise ValueError(f"The encoder of {sorted(encoder.adapters)} has an adapter already; give the plain one.")
     if varied := sorted(set(args.encoder_modalities) & set(items.variants)):
         raise ValueError(f"Variants are of an encoder that does not learn, and {varied} is to learn; leave one out.")
-    learning, done = encoder.copied(), set()
     for modality in args.encoder_modalities:
         if encoder.fingerprint[modality] != items.fingerprint[modality]:
             raise DataError(
                 f"The {modality} vectors must be of `model.item_encoder`, {encoder!r}; they are of "
                 f"{items.fingerprint[modality]}."
             )
-        if learning.names[modality] in done:
-            continue
-        done.add(learning.names[modality])
-        targets = linear_targets(
-            learning.tower(modality).model, "", f"The {modality} encoder {encoder.labels[modality]!r}"
-        )
-        config = LoraConfig(r=args.encoder_rank, lora_alpha=2 * args.encoder_rank, target_modules=targets)
+    learning = encoder.copied()
+    for name in sorted({encoder.names[modality] for modality in args.encoder_modalities}):
+        of = [modality for modality in args.encoder_modalities if encoder.names[modality] == name]
+        targets = "|".join(encoder_targets(learning.tower(modality)) for modality in of)
+        config = LoraConfig(r=args.encoder_rank, lora_alpha=args.encoder_rank, target_modules=targets)
         # The same in every process, and the chance of the training is left as it was.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(args.seed)
-            learning.add_adapter(modality, config)
+            learning.add_adapter(of[0], config)
     return learning
+
+
+def encoder_targets(tower: Tower) -> str:
+    """The linear layers of attention and MLP of an encoder, as a pattern of full paths.
+
+    Raises:
+        ValueError: it has none, as one of convolutions.
+    """
+    stack = layer_stack(tower.model, tower.modality)
+    path = next((name for name, part in tower.model.named_modules() if part is stack), "")
+    return linear_targets(stack, path, f"The {tower.modality} encoder {tower.spec.source.name!r}")
