@@ -277,6 +277,7 @@ def model_facts(trainer: RecTrainer) -> dict[str, Any]:
         "parameters": sum(weight.numel() for weight in trainer.model.parameters()),
         "modalities": config.modalities,
         "encoders": trainer.model.items.fingerprint,
+        "encoder_learning": trainer.args.encoders,
         "languages": sorted({language for language in trainer.model.catalog.languages() if language}),
         "loss": repr(trainer.loss),
         **augmentation_facts(trainer.args),

@@ -24,7 +24,10 @@ import hfrec
 from hfrec.data.schema import DataError
 from hfrec.items.adapter import adapter_weights
 from hfrec.items.table import ItemTable
+from hfrec.training.cost import Cost
+from hfrec.training.data_section import DataConfig
 from hfrec.training.end_to_end import EndToEndTrainer
+from hfrec.training.run import fresh_models, model_facts, train_model
 
 ROOT = Path(__file__).parents[2]
 STEPS, GLOBAL_BATCH = 4, 8
@@ -270,6 +273,28 @@ def test_texts_and_pictures_of_one_encoder_learn_together(tmp_path: Path) -> Non
         raw = torch.from_numpy(np.asarray(model.item_encoder.encode_items(catalog, np.flatnonzero(there))[0][name]))
         white = (raw - items.center[name]) @ items.whitening[name]
         torch.testing.assert_close(trainer.items.vectors[name][there], white, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("encoders", ["side", "lora"])
+def test_a_run_says_how_its_encoders_learn(tiny: Path, tmp_path: Path, encoders: str) -> None:
+    hfrec.make_shop(seed=0, num_items=60, num_users=80).save(tmp_path)
+    log, items = (str(tmp_path / f"{name}.parquet") for name in ("interactions", "items"))
+    data = DataConfig("shop", log, items, duplicates="first", split="by_time", text_encoder=str(tiny))
+    models = fresh_models({"hidden_size": 16, "max_history": 10, "memories": []})
+    arguments = hfrec.RecTrainingArguments(
+        str(tmp_path / "out"), num_train_epochs=1, encoders=encoders, encoder_layers=1, refit=True, disable_tqdm=True
+    )
+    trainer, chooser = train_model(data, models, arguments, Cost())
+    made_by, facts = trainer.items.fingerprint["text"], model_facts(trainer)
+    assert facts["encoder_learning"] == encoders and trainer is not chooser
+    assert made_by == trainer.model.item_encoder.fingerprint["text"]
+    if encoders == "side":
+        assert trainer.model.config.layers == {"text": made_by["layers"]["widths"]} == {"text": [16, 16]}
+    else:
+        # A refit begins with an encoder that has learned nothing, and ends with an adapter of its own.
+        assert None is not made_by["adapter"] != chooser.items.fingerprint["text"]["adapter"] is not None
+        trainer.save_model(arguments.output_dir)
+        assert hfrec.RecModel.from_pretrained(tmp_path / "out").item_encoder.fingerprint["text"] == made_by
 
 
 def save_resnet(folder: Path) -> Path:
