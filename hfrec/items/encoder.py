@@ -158,7 +158,7 @@ class ItemEncoder(Adapted):
             "dtype": self.dtype,
         }
         if self.layer_step:
-            fingerprint["layers"] = {"step": self.layer_step, "widths": layer_widths(self._spec(modality))}
+            fingerprint["layers"] = {"step": self.layer_step, "widths": [*layer_widths(self._spec(modality))]}
         if self._expected is not None and self._expected.get(modality) != fingerprint:
             expected = self._expected.get(modality) or {}
             differing = [key for key in fingerprint if expected.get(key) != fingerprint[key]]
