@@ -91,6 +91,12 @@ class RecTrainingArguments(TrainingArguments):
         default_factory=lambda: ["text"], metadata={"help": "Whose encoders learn by `lora`."}
     )
     encoder_rank: int = field(default=8, metadata={"help": "Of the adapters of `lora`."})
+    encoder_learning_rate: float = field(
+        default=1e-4,
+        metadata={
+            "help": "Of the adapters of `lora`: most vectors of a step are of the encoder as it was a while ago."
+        },
+    )
     encoder_items: int = field(
         default=256, metadata={"help": "`lora` encodes so many items a step and process, with gradients, at most."}
     )
@@ -121,6 +127,8 @@ class RecTrainingArguments(TrainingArguments):
             )
         if self.encoders not in ENCODERS:
             raise ValueError(f"`encoders` must be one of {list(ENCODERS)}, got {self.encoders!r}.")
+        if not self.encoder_learning_rate > 0:
+            raise ValueError(f"`encoder_learning_rate` must be above 0, got {self.encoder_learning_rate}.")
         for name, least in {"encoder_layers": 1, "encoder_rank": 1, "encoder_items": 1, "encoder_refresh": 0}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")

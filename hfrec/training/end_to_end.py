@@ -114,8 +114,12 @@ class EndToEndTrainer(RecTrainer):
         is_new = self.optimizer is None
         optimizer = super().create_optimizer(*args, **kwargs)
         if is_new:
-            optimizer.add_param_group({"params": self.adapter_weights, "weight_decay": 0.0})
+            group = {"params": self.adapter_weights, "weight_decay": 0.0, "lr": self.args.encoder_learning_rate}
+            optimizer.add_param_group(group)
         return optimizer
+
+    def _rates(self) -> list[float]:
+        return [*super()._rates()[:-1], self.args.encoder_learning_rate]
 
     def _clip_grad_norm(self, model: Any) -> Any:
         return self.accelerator.clip_grad_norm_([*model.parameters(), *self.adapter_weights], self.args.max_grad_norm)

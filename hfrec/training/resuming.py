@@ -136,15 +136,15 @@ def restore_adapted(trainer: Trainer, checkpoint: str | None) -> bool:
     return True
 
 
-def set_rate(optimizer: Any, scheduler: Any, learning_rate: float) -> None:
-    """Let the schedule go on under `learning_rate`: a loaded state brings back the one that it was saved under."""
-    for group in optimizer.param_groups:
+def set_rates(optimizer: Any, scheduler: Any, rates: list[float]) -> None:
+    """Let the schedule go on under `rates`, one a group of weights: a loaded state brings back those of its saving."""
+    for group, learning_rate in zip(optimizer.param_groups, rates, strict=True):
         before = group.get("initial_lr", learning_rate)
         if before != learning_rate:
             group["lr"] *= learning_rate / before
             group["initial_lr"] = learning_rate
     if hasattr(scheduler, "base_lrs"):
-        scheduler.base_lrs = [learning_rate for _ in scheduler.base_lrs]
+        scheduler.base_lrs = list(rates)
 
 
 def _adapters(checkpoint: Path, config: RecConfig, model: RecModel) -> dict[str, Any]:

@@ -41,13 +41,12 @@ from hfrec.training.cost import StepClock
 from hfrec.training.divergence import LossWatch, divergence, nonfinite_weight
 from hfrec.training.pushing import HubPushes
 from hfrec.training.replay import first_labels, warn_of_differences
-from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, restore_adapted, set_rate
+from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, restore_adapted, set_rates
 from hfrec.training.searching import SearchingTrainer
 from hfrec.training.study import IMPOSSIBLE, no_hope_in
 from hfrec.training.weighing import weigh
 
 _LOSS_STATE = "loss_since_log_{}.pt"
-
 logger = logging.getLogger(__name__)
 
 NEW_ITEM_BOOSTS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
@@ -208,8 +207,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
 
     def second(self, model: RecModel, args: RecTrainingArguments, splits: Splits, stop: TrainerCallback) -> RecTrainer:
         """A trainer like this one, of a `model` by which the memory of this one's learns what to trust."""
-        settings: dict[str, Any] = {"items": self.items, "loss": self.loss, "weighs": False}
-        return type(self)(model, args, splits=splits, callbacks=[stop], **settings)
+        return type(self)(model, args, splits=splits, items=self.items, loss=self.loss, callbacks=[stop], weighs=False)
 
     def learned_weights(self) -> list[torch.Tensor]:
         """All weights that training changes."""
@@ -324,8 +322,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
             self._stop_if_diverged()
             if (name := nonfinite_weight(model)) is not None:
                 raise self._divergence(f"`{name}` is not finite after step {self.state.global_step}")
-            folder = Path(output_dir or self.args.output_dir)
-            model.save_pretrained(folder, catalog=not _internal_call)
+            model.save_pretrained(output_dir or self.args.output_dir, catalog=not _internal_call)
 
     def _stop_if_diverged(self) -> None:
         if (step := self._watch.first_step) is not None:
@@ -386,7 +383,10 @@ class RecTrainer(HubPushes, SearchingTrainer):
         """Their states, under the learning rate of these arguments: that of the checkpoint may have been too high."""
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            set_rate(self.optimizer, self.lr_scheduler, self.args.learning_rate)
+            set_rates(self.optimizer, self.lr_scheduler, self._rates())
+
+    def _rates(self) -> list[float]:
+        return [self.args.learning_rate] * len(self.optimizer.param_groups)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """No step more, where a run goes on that was interrupted after its last step."""

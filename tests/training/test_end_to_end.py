@@ -56,6 +56,7 @@ def trainer_of(
         "max_steps": STEPS,
         "per_device_train_batch_size": GLOBAL_BATCH,
         "learning_rate": 1e-2,
+        "encoder_learning_rate": 8e-3,
         "warmup_steps": 0,
         "eval_strategy": "no",
         "save_strategy": "no",
@@ -260,7 +261,14 @@ def test_texts_and_pictures_of_one_encoder_learn_together(tmp_path: Path) -> Non
     both = {"encoders": "lora", "encoder_modalities": ["text", "image"], "encoder_items": 6}
     never = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
     arguments = hfrec.RecTrainingArguments(
-        str(tmp_path / "out"), max_steps=2, warmup_steps=0, disable_tqdm=True, use_cpu=True, **both, **never
+        str(tmp_path / "out"),
+        max_steps=2,
+        warmup_steps=0,
+        encoder_learning_rate=1e-2,
+        disable_tqdm=True,
+        use_cpu=True,
+        **both,
+        **never,
     )
     trainer = EndToEndTrainer(model, arguments, splits=splits, items=items)
     trainer.train()
