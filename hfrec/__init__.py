@@ -17,6 +17,7 @@ _EXPORTS = {
     "Catalog": "hfrec.data.catalog",
     "CountingTransitions": "hfrec.models.transitions",
     "Crop": "hfrec.data.augmentation",
+    "EndToEndTrainer": "hfrec.training.end_to_end",
     "FoundationTrainer": "hfrec.training.foundation",
     "Histories": "hfrec.data.histories",
     "HubTable": "hfrec.data.hub",

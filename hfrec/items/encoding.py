@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 from hfrec.data.schema import DataError
 from hfrec.items.cache import VectorCache
 from hfrec.items.pictures import MAX_FILE_BYTES, PictureError, content_key
+from hfrec.items.pool import TowerPool
 from hfrec.items.sounds import MAX_MEDIA_BYTES
-from hfrec.items.towers import Tower, TowerPool, TowerSpec
+from hfrec.items.towers import Tower, TowerSpec
 
 
 @dataclass(frozen=True)

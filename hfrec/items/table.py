@@ -13,19 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from hfrec.data.catalog import Catalog
 from hfrec.data.files import read_json
 from hfrec.data.schema import DataError
+from hfrec.items.modality_file import DTYPES, read_modality
 from hfrec.items.whitening import center_and_whitening, whitened, whitening_hash
 
 FINGERPRINT_FILE = "fingerprint.json"
 logger = logging.getLogger(__name__)
-
-_DTYPES = {"F16": torch.float16, "F32": torch.float32}
 
 
 class ItemTable:
@@ -43,7 +41,7 @@ class ItemTable:
         present: for each modality (N+1,) bool; row 0 is False.
         center: for each modality (F,) float32, the mean of an encoder's vectors of the items that have it.
         whitening: for each modality (F, F) float32, which centred vectors were multiplied by: their root mean square
-            length is 1 then.
+            length is 1 then. Of a vector of several `layers` each is whitened by itself.
         fingerprint: for each modality what decided its vectors (see `ItemEncoder.fingerprint`).
         variants: for some modalities (V, N+1, F), what training reads now and then in place of the vectors.
     """
@@ -98,7 +96,10 @@ class ItemTable:
                 raise DataError(f"Row 0 of the {modality} vectors is padding and must not be present.")
             if not bool(mask.any()):
                 raise DataError(f"At least one item must have a {modality} vector, got none. Leave the modality out.")
-            center[modality], whitening[modality] = center_and_whitening(values, mask)
+            widths = _widths(fingerprint.get(modality)) or [values.shape[1]]
+            parts = [center_and_whitening(part, mask) for part in values.split(widths, dim=1)]
+            center[modality] = torch.cat([one for one, _ in parts])
+            whitening[modality] = torch.block_diag(*(one for _, one in parts))
             masks[modality] = mask
             found[modality] = whitened(values, mask, center[modality], whitening[modality])
         return cls(catalog, found, masks, center, whitening, copy.deepcopy(dict(fingerprint)))
@@ -111,6 +112,12 @@ class ItemTable:
     def sizes(self) -> dict[str, int]:
         """Width F of each modality's vectors."""
         return {modality: value.shape[1] for modality, value in self.vectors.items()}
+
+    @property
+    def layers(self) -> dict[str, list[int]]:
+        """Of vectors that are those of several layers, one after the other: how wide each is, by modality."""
+        widths = {modality: _widths(self.fingerprint.get(modality)) for modality in self.vectors}
+        return {modality: found for modality, found in widths.items() if found}
 
     @property
     def coverage(self) -> dict[str, float]:
@@ -334,7 +341,7 @@ class ItemTable:
             if not isinstance(name, str) or not name.isidentifier():
                 raise DataError(f"A modality in {path} must be a plain name, got {name!r}.")
             file = folder / f"{name}.safetensors"
-            vectors[name], present[name], center[name], whitening[name] = _read_modality(file, catalog.num_rows)
+            vectors[name], present[name], center[name], whitening[name] = read_modality(file, catalog.num_rows)
             if hashes.get(name) != whitening_hash(center[name], whitening[name]):
                 raise DataError(f"The whitening in {file} is not the one of {path}: the files are of two tables.")
         return cls(catalog, vectors, present, center, whitening, encoders)
@@ -346,7 +353,7 @@ def _checked(
     values, mask = torch.as_tensor(vectors), torch.as_tensor(present)
     if values.ndim != 2 or values.shape[0] != len(ids) or values.shape[1] < 1:
         raise DataError(f"The {modality} vectors must be ({len(ids)}, F), got {tuple(values.shape)}.")
-    if values.dtype not in _DTYPES.values():
+    if values.dtype not in DTYPES.values():
         raise DataError(f"The {modality} vectors must be float16 or float32, got {values.dtype}.")
     if mask.shape != (len(ids),) or mask.dtype != torch.bool:
         raise DataError(f"The {modality} mask must be ({len(ids)},) bool, got {tuple(mask.shape)} {mask.dtype}.")
@@ -359,36 +366,9 @@ def _checked(
     return values, mask
 
 
-def _read_modality(file: Path, num_rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    try:
-        with safe_open(str(file), framework="pt") as opened:
-            names = {"vectors", "present", "center", "whitening"}
-            if set(opened.keys()) != names:
-                raise DataError(f"The file {file} must hold {sorted(names)}, got {sorted(opened.keys())}.")
-            shapes = {name: list(opened.get_slice(name).get_shape()) for name in names}
-            dtypes = {name: opened.get_slice(name).get_dtype() for name in names}
-            width = shapes["vectors"][-1] if shapes["vectors"] else 0
-            wanted = {
-                "vectors": [num_rows, width],
-                "present": [num_rows],
-                "center": [width],
-                "whitening": [width, width],
-            }
-            kinds = {"vectors": tuple(_DTYPES), "present": ("BOOL",), "center": ("F32",), "whitening": ("F32",)}
-            for name in wanted:
-                if shapes[name] != wanted[name] or dtypes[name] not in kinds[name]:
-                    raise DataError(
-                        f"`{name}` in {file} must be {wanted[name]} of {' or '.join(kinds[name])} for a "
-                        f"catalogue of {num_rows - 1} items, got {shapes[name]} of {dtypes[name]}."
-                    )
-            center, whitening = (opened.get_tensor(name).clone() for name in ("center", "whitening"))
-            if not (bool(torch.isfinite(center).all()) and bool(torch.isfinite(whitening).all())):
-                raise DataError(f"Centre and whitening in {file} must be finite.")
-            return opened.get_tensor("vectors"), opened.get_tensor("present").clone(), center, whitening
-    except FileNotFoundError as error:
-        raise DataError(f"The item table lacks the file {file}.") from error
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"The file {file} cannot be read, it may be cut short: {error}") from error
+def _widths(made_by: Any) -> list[int]:
+    """How wide the layers are of which an encoder's fingerprint says that it was read in layers; else nothing."""
+    return list(made_by.get("layers", {}).get("widths", [])) if isinstance(made_by, Mapping) else []
 
 
 def _ids_hash(catalog: Catalog) -> str:

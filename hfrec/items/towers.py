@@ -1,19 +1,17 @@
-"""A loaded encoder of one modality: inputs in, vectors out, on one process or on several."""
+"""A loaded encoder of one modality: inputs in, vectors out."""
 
 from __future__ import annotations
 
-import multiprocessing
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from hfrec.data.schema import DataError
@@ -35,6 +33,7 @@ class TowerSpec:
 
     Attributes:
         adapter: the folder of a PEFT adapter that goes on it.
+        layer_step: read every so many-th layer, too, see `LayerTower`; 0 for the encoder's own vectors alone.
     """
 
     source: EncoderSource
@@ -43,6 +42,7 @@ class TowerSpec:
     max_tokens: int = 128
     device: str = "cpu"
     adapter: Path | None = None
+    layer_step: int = 0
 
 
 class Tower(ABC):
@@ -191,12 +191,86 @@ def _pooled(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output.pooler_output
 
 
+class LayerTower(Tower):
+    """An encoder read in several depths: below its own vector the means of every k-th layer, counted from the top.
+
+    The lowest layer comes first. A mean is over the mask of a text, over the places of a picture.
+    """
+
+    def __init__(self, tower: Tower) -> None:
+        super().__init__(tower.model, tower.spec)
+        self.tower = tower
+        layers, step = layer_stack(tower.model, self.modality), self.spec.layer_step
+        if step >= len(layers):
+            raise DataError(
+                f"`layer_step` must be below the number of layers of the {self.modality} encoder "
+                f"{self.spec.source.name!r} ({len(layers)}), got {step}."
+            )
+        self.layers = [layers[place] for place in range(len(layers) - 1 - step, -1, -step)][::-1]
+
+    def preprocess(self, inputs: list[Any], prompt: str | None = None) -> dict[str, Any]:
+        return self.tower.preprocess(inputs, prompt)
+
+    def forward(self, features: dict[str, Any]) -> Tensor:
+        return torch.cat(self.parts(features), dim=1)
+
+    def parts(self, features: dict[str, Any]) -> list[Tensor]:
+        """Vectors `(B, F)` of each layer that is read, the encoder's own last."""
+        found: list[Tensor] = []
+        mask = features.get("attention_mask") if self.modality == "text" else None
+
+        def read(layer: nn.Module, given: Any, output: Any) -> None:
+            states = output[0] if isinstance(output, tuple) else output
+            found.append(_mean(states, mask))
+
+        hooks = [layer.register_forward_hook(read) for layer in self.layers]
+        try:
+            own = self.tower.forward(features)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [*found, own]
+
+
+def layer_stack(model: nn.Module, modality: str) -> nn.ModuleList:
+    """The layers that an encoder of `modality` is made of, the lowest first; empty where it has no list of them."""
+    part = getattr(model, {"text": "text_model", "image": "vision_model"}.get(modality, ""), None)
+    lists = [one for one in (part or model).modules() if isinstance(one, nn.ModuleList)]
+    return max(lists, key=len, default=nn.ModuleList())
+
+
+@cache
+def layer_widths(spec: TowerSpec) -> list[int]:
+    """How wide the parts of a vector are of an encoder that is read in layers; it reads one blank input."""
+    tower = load_tower(spec, {})
+    assert isinstance(tower, LayerTower)
+    blank: Any = "a" if tower.modality == "text" else Image.new("RGB", (64, 64))
+    tower.model.eval()
+    with torch.inference_mode():
+        return [part.shape[1] for part in tower.parts(tower.preprocess([blank]))]
+
+
+def _mean(states: Tensor, mask: Tensor | None) -> Tensor:
+    if states.ndim == 4:
+        return states.mean((2, 3))
+    if mask is None:
+        return states.mean(1)
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
 def load_tower(spec: TowerSpec, loaded: dict[Any, Any]) -> Tower:
     """The tower of `spec`; its model is taken from `loaded`, or loaded and put there for other modalities.
 
     Raises:
-        DataError: the encoder cannot read this modality, or its folder lacks weights that its vectors need.
+        DataError: the encoder cannot read this modality, its folder lacks weights that its vectors need, or it has not
+            as many layers as are to be read.
     """
+    tower = _load_tower(spec, loaded)
+    return LayerTower(tower) if spec.layer_step else tower
+
+
+def _load_tower(spec: TowerSpec, loaded: dict[Any, Any]) -> Tower:
     source, modality = spec.source, spec.modality
     as_sentences = source.is_sentence_transformer or modality == "video"
     key = (str(source.folder), as_sentences, spec.device, spec.adapter)
@@ -268,7 +342,7 @@ def encode_batch(tower: Callable[[], Tower], modality: str, batch: list[Any], ro
     reasons: list[str | None] = []
     for cell in batch:
         try:
-            opened.append(_open(modality, cell, root))
+            opened.append(open_input(modality, cell, root))
             reasons.append(None)
         except PictureError as error:
             reasons.append(str(error))
@@ -293,7 +367,12 @@ def _encode_one_by_one(tower: Tower, opened: list[Any], reasons: list[str | None
     return np.stack(vectors) if vectors else np.empty((0, 0), dtype=np.float32), reasons
 
 
-def _open(modality: str, cell: Any, root: Path | None) -> Any:
+def open_input(modality: str, cell: Any, root: Path | None) -> Any:
+    """What an encoder of `modality` reads of a `cell` of the catalogue.
+
+    Raises:
+        PictureError: it cannot be opened.
+    """
     if modality == "text":
         return cell
     if modality == "image":
@@ -305,79 +384,3 @@ def _open(modality: str, cell: Any, root: Path | None) -> Any:
     if isinstance(cell, str | Path):
         return str(resolve_inside(cell, root))
     raise PictureError(f"The {modality} must be a path or a dict of `array` and its rate, got {type(cell).__name__}.")
-
-
-class TowerPool:
-    """Batches encoded in `processes` spawned processes; with 1, nothing is spawned.
-
-    Several GPUs are shared out by turns. A script that uses more than one process needs
-    `if __name__ == "__main__":`, as spawning always does.
-    """
-
-    def __init__(self, processes: int) -> None:
-        self.processes = processes
-        self._executor: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> TowerPool:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
-
-    def run(
-        self, tower: Callable[[], Tower], spec: TowerSpec, batches: Iterable[list[Any]], root: Path | None
-    ) -> Iterator[Encoded]:
-        """What `encode_batch` gives for each of `batches`, in order; two batches a process are under way."""
-        if self.processes == 1:
-            for batch in batches:
-                yield encode_batch(tower, spec.modality, batch, root)
-            return
-        if self._executor is None:
-            context = multiprocessing.get_context("spawn")
-            threads = max(1, torch.get_num_threads() // self.processes)
-            self._executor = ProcessPoolExecutor(
-                self.processes, context, _start_worker, (context.Value("i", 0), threads)
-            )
-        waiting: deque[Future[Encoded]] = deque()
-        try:
-            for batch in batches:
-                waiting.append(self._executor.submit(_work, spec, batch, root))
-                if len(waiting) >= 2 * self.processes:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                f"A process that encoded {spec.modality} died, as one does that runs out of memory. What was "
-                "encoded before is in the cache, if there is one; run again with fewer `processes` or "
-                "a smaller `batch_size`."
-            ) from error
-
-
-_loaded: dict[Any, Any] = {}
-_number = 0
-
-
-def _start_worker(counter: Any, threads: int) -> None:
-    global _number
-    with counter.get_lock():
-        _number = counter.value
-        counter.value += 1
-    torch.set_num_threads(threads)
-
-
-def _work(spec: TowerSpec, batch: list[Any], root: Path | None) -> Encoded:
-    if spec.device == "cuda":
-        spec = TowerSpec(
-            spec.source,
-            spec.modality,
-            spec.prompt,
-            spec.max_tokens,
-            f"cuda:{_number % torch.cuda.device_count()}",
-            spec.adapter,
-        )
-    key = ("tower", spec)
-    if key not in _loaded:
-        _loaded[key] = load_tower(spec, _loaded)
-    return encode_batch(lambda: _loaded[key], spec.modality, batch, root)

@@ -89,6 +89,14 @@ class Attached:
         self._item_vectors = None
         return self
 
+    def reread(self, items: ItemTable, statistics: Statistics | None = None) -> Self:
+        """Recommend from the same items, read anew by an encoder that has learned; words and counts stay, unless
+        `statistics` are given."""
+        counts, words = statistics or self.statistics, self.text_index
+        # What was attached is of the encoder as it was.
+        self.items = None
+        return self.attach(items, counts, words)
+
     def with_catalog(self, items: ItemTable) -> Self:
         """A model of the same weights that recommends from `items`, whatever it was trained on; nothing is counted yet.
 

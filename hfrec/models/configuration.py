@@ -17,6 +17,8 @@ MEMORIES = ("transitions", "popularity", "factors", "words", "vectors")
 """What a model may count: pairs of items, single items, what whole histories share, pairs of texts and of vectors."""
 MOST_PROMPT = 1024
 """Tokens of a prompt: each is read again with every history."""
+MOST_LAYERS = 64
+"""Layers of an encoder that a side network may read."""
 
 
 @strict
@@ -25,6 +27,8 @@ class RecConfig(PreTrainedConfig):
 
     Args:
         modalities: width F of each kind of content vector, `{"text": 384, "image": 1280}`; may be empty with ids.
+        layers: of content vectors that are those of an encoder's layers, one after the other, how wide each is: a side
+            network of `side_size` units reads them, see `SideNetwork`.
         hidden_size: model width D; `None` takes the backbone's.
         backbone: Hub id or folder of a pretrained decoder to start from, such as `HuggingFaceTB/SmolLM2-135M`. It is
             read once, by `for_items` here and in `RecModel`: a saved model has all that it needs of it, and what a
@@ -67,6 +71,8 @@ class RecConfig(PreTrainedConfig):
     sub_configs: ClassVar[dict[str, Any]] = {"backbone_config": AutoConfig}
 
     modalities: dict[str, int] | None = None
+    layers: dict[str, list[int]] | None = None
+    side_size: int = 64
     hidden_size: int | None = None
     backbone: str | None = None
     backbone_revision: str | None = None
@@ -102,7 +108,7 @@ class RecConfig(PreTrainedConfig):
     active_adapters: list[str] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self.modalities = dict(self.modalities or {})
+        self.modalities, self.layers = dict(self.modalities or {}), dict(self.layers or {})
         self.event_types = list(self.event_types or [])
         self.encoders, self.active_adapters = dict(self.encoders or {}), list(self.active_adapters or [])
         self.memories = list(MEMORIES if self.memories is None else self.memories)
@@ -186,9 +192,17 @@ class RecConfig(PreTrainedConfig):
         for name in ("memory_decay", "factor_decay"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be above 0 and at most 1, got {getattr(self, name)}.")
-        for name in ("memory_window", "memory_size", "num_factors"):
+        for name in ("memory_window", "memory_size", "num_factors", "side_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name, widths in (self.layers or {}).items():
+            width = (self.modalities or {}).get(name)
+            are_widths = len(widths) <= MOST_LAYERS and all(type(one) is int and one > 0 for one in widths)
+            if not are_widths or sum(widths) != width:
+                raise ValueError(
+                    f"`layers` must split the {name} vectors ({width} wide) into at most {MOST_LAYERS} parts, got "
+                    f"{widths[:8]}."
+                )
         if not self.modalities and not self.use_item_ids and not self.word_size:
             raise ValueError(
                 "A model needs `modalities`, `use_item_ids` or a `word_size`: otherwise it knows nothing of an item."
@@ -201,7 +215,7 @@ class RecConfig(PreTrainedConfig):
         Raises:
             DataError: the `backbone` that they name is not there, or is no causal decoder.
         """
-        return cls.for_sizes(items.sizes, **settings)
+        return cls.for_sizes(items.sizes, layers=items.layers, **settings)
 
     @classmethod
     def for_sizes(cls, sizes: dict[str, int], **settings: Any) -> RecConfig:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from hfrec.items.table import ItemTable
 from hfrec.models.configuration import RecConfig
+from hfrec.models.side import SideNetwork
 
 WORDS = "words"
 """The source that is made of the words of a text, beside the vectors of encoders."""
@@ -15,9 +16,10 @@ WORDS = "words"
 class ItemTower(nn.Module):
     """Content vectors and the id vector of an item, each projected to D, gated and added up.
 
-    A gate sees its own source and which of the sources are there: content weighs more where there is no id. Whatever is
-    missing adds nothing. In training modalities are hidden at random, never all that an item has, and of a vector that
-    has variants one is drawn. There is no dropout: candidates are compared whole.
+    Of an encoder that was read in layers a side network makes the vector. A gate sees its own source and which of the
+    sources are there: content weighs more where there is no id. Whatever is missing adds nothing. In training
+    modalities are hidden at random, never all that an item has, and of a vector that has variants one is drawn. There
+    is no dropout: candidates are compared whole.
     """
 
     def __init__(self, config: RecConfig) -> None:
@@ -27,6 +29,10 @@ class ItemTower(nn.Module):
         sizes = dict(config.modalities) | ({WORDS: config.word_size} if config.word_size else {})
         self.names = tuple(sorted(sizes))
         self.modality_dropout = config.modality_dropout
+        self.side = nn.ModuleDict(
+            {name: SideNetwork(widths, config.side_size) for name, widths in sorted((config.layers or {}).items())}
+        )
+        sizes |= dict.fromkeys(self.side, config.side_size)
         num_sources = len(self.names) + int(config.use_item_ids)
         self.projections = nn.ModuleDict({name: nn.Linear(sizes[name], width) for name in self.names})
         self.gates = nn.ModuleDict({name: nn.Linear(sizes[name], width) for name in self.names})
@@ -70,6 +76,7 @@ class ItemTower(nn.Module):
         vector = torch.zeros(len(unique), self._width, device=rows.device)
         for column, name in enumerate(self.names):
             values = content[name][0]
+            values = self.side[name](values) if name in self.side else values
             gate = torch.sigmoid(self.gates[name](values) + self.presence[name](present))
             vector = vector + present[:, column, None] * gate * self.projections[name](values)
         if self.ids is not None and self.ids.num_embeddings:

@@ -27,11 +27,20 @@ def lora_targets(model: Any) -> str:
     Raises:
         ValueError: the backbone has none.
     """
+    return linear_targets(model.backbone, "backbone", "A backbone")
+
+
+def linear_targets(module: nn.Module, prefix: str, called: str) -> str:
+    """The linear layers in the numbered parts of `module`, as a pattern of full paths that begin with `prefix`.
+
+    Raises:
+        ValueError: it, which is `called` so, has none.
+    """
     from transformers.pytorch_utils import Conv1D
 
     found: dict[str, dict[str, set[str]]] = {}
     wrapped: tuple[str, ...] = ()
-    for name, part in model.backbone.named_modules(prefix="backbone"):
+    for name, part in module.named_modules(prefix=prefix):
         if name.startswith(wrapped or ("\0",)):
             continue
         if hasattr(part, "get_base_layer"):
@@ -45,7 +54,7 @@ def lora_targets(model: Any) -> str:
         found.setdefault(_pattern(layer), {}).setdefault(_pattern(inside), set()).add(re.escape(last))
     if not found:
         raise ValueError(
-            f"A backbone must have linear layers that an adapter can be on; {type(model.backbone).__name__} has none."
+            f"{called} must have linear layers that an adapter can be on, this {type(module).__name__} has none."
         )
     return _any_of(
         f"{layer}\\.{_any_of(_joined(part, _any_of(names)) for part, names in parts.items())}"

@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 from hfrec.data.augmentation import AUGMENTATIONS
 from hfrec.losses import LOSSES
 
+ENCODERS = ("frozen", "side", "lora")
 MATMUL_PRECISIONS = ("highest", "high", "medium")
 
 
@@ -82,6 +83,38 @@ class RecTrainingArguments(TrainingArguments):
     )
     validation_targets: int = field(default=5000, metadata={"help": "At most so many, a fixed sample, while training."})
 
+    encoders: str = field(
+        default="frozen",
+        metadata={
+            "help": "How item encoders learn: `frozen`, not at all; `side`, a side network on their layers does; "
+            "`lora`, end to end, through adapters inside of them."
+        },
+    )
+    encoder_layers: int = field(default=3, metadata={"help": "`side` reads every so many-th layer of an encoder."})
+    encoder_modalities: list[str] = field(
+        default_factory=lambda: ["text"], metadata={"help": "Whose encoders learn by `lora`."}
+    )
+    encoder_rank: int = field(default=8, metadata={"help": "Of the adapters of `lora`."})
+    encoder_learning_rate: float = field(
+        default=1e-4,
+        metadata={
+            "help": "Of the adapters of `lora`: most vectors of a step are of the encoder as it was a while ago."
+        },
+    )
+    encoder_items: int = field(
+        default=256, metadata={"help": "`lora` encodes so many items a step and process, with gradients, at most."}
+    )
+    encoder_refresh: int = field(
+        default=0,
+        metadata={
+            "help": "Steps after which `lora` encodes the table of all items anew; 0: after each epoch. Before a "
+            "validation and a checkpoint it always does."
+        },
+    )
+    encoder_checkpointing: bool = field(
+        default=False, metadata={"help": "`lora` computes an encoder's activations twice rather than to keep them."}
+    )
+
     licence: str | None = field(
         default=None, metadata={"help": "Of the trained weights, for the card: one of the Hub's, such as apache-2.0."}
     )
@@ -96,6 +129,13 @@ class RecTrainingArguments(TrainingArguments):
                 f"`float32_matmul_precision` must be one of {list(MATMUL_PRECISIONS)}, got "
                 f"{self.float32_matmul_precision!r}."
             )
+        if self.encoders not in ENCODERS:
+            raise ValueError(f"`encoders` must be one of {list(ENCODERS)}, got {self.encoders!r}.")
+        if not self.encoder_learning_rate > 0:
+            raise ValueError(f"`encoder_learning_rate` must be above 0, got {self.encoder_learning_rate}.")
+        for name, least in {"encoder_layers": 1, "encoder_rank": 1, "encoder_items": 1, "encoder_refresh": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
         if self.loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {sorted(LOSSES)}, got {self.loss!r}.")
         if unknown := sorted(set(self.augmentation) - set(AUGMENTATIONS)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hfrec.data.histories import Histories, Targets
@@ -53,20 +53,35 @@ CHOICES: dict[type[Baseline], dict[str, tuple[Any, ...]]] = {
 
 
 def fit_baselines(
-    train: Histories, items: ItemTable, validation: Targets, returned: Histories | None = None
+    train: Histories,
+    items: ItemTable,
+    validation: Targets,
+    returned: Histories | None = None,
+    names: Sequence[str] | None = None,
 ) -> dict[str, Baseline]:
     """All of `each_baseline`, by name; after the choice refitted to the histories `returned`, if any."""
-    fitted = dict(each_baseline(train, items, validation))
+    fitted = dict(each_baseline(train, items, validation, names))
     return fitted if returned is None else {name: one.refitted(returned) for name, one in fitted.items()}
 
 
-def each_baseline(train: Histories, items: ItemTable, validation: Targets) -> Iterator[tuple[str, Baseline]]:
+def each_baseline(
+    train: Histories, items: ItemTable, validation: Targets, names: Sequence[str] | None = None
+) -> Iterator[tuple[str, Baseline]]:
     """Every baseline that the data allow, fitted when its turn comes; its `CHOICES` are the best by validation NDCG@10.
 
     One that needs a library which is not installed is left out, with a warning that names the extra to install.
+
+    Args:
+        names: of those that are wanted; by default all.
+
+    Raises:
+        ValueError: one of `names` is no baseline's.
     """
+    if unknown := sorted(set(names or ()) - BASELINES.keys()):
+        raise ValueError(f"`baselines` must be among {list(BASELINES)}, got {unknown}.")
     validation = validation.sample(VALIDATION_TARGETS)
-    for name, kind in BASELINES.items():
+    wanted = {name: kind for name, kind in BASELINES.items() if names is None or name in names}
+    for name, kind in wanted.items():
         if (kind is VectorNeighbours and not items.modalities) or (kind.reads_words and not any(items.catalog.texts())):
             continue
         try:

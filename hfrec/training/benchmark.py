@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cache
@@ -44,10 +45,12 @@ class BenchmarkConfig:
     Attributes:
         seeds: each variant is trained once under each.
         reference: the variant that the others are held against.
+        baselines: names of those that are fitted; null for all.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
     reference: str | None = None
+    baselines: tuple[str, ...] | None = None
 
 
 def build_benchmark_parser(
@@ -86,7 +89,7 @@ def run_benchmark(config: Any) -> dict[str, Any]:
     # Spawned, one task each: what a process held at most is what its run needed.
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
         if not _is_complete(folder / BASELINES, run, ("data.", "training.refit")):
-            processes.submit(judge_baselines, run, folder / BASELINES).result()
+            processes.submit(judge_baselines, run, folder / BASELINES, benchmark.baselines).result()
         processes.submit(check_targets, cells, folder / BASELINES).result()
         for seed in benchmark.seeds:
             for name, sections in cells.items():
@@ -109,8 +112,9 @@ def run_sections(config: Any) -> dict[str, dict[str, Any]]:
     return run | {"adapt": config.adapt.as_dict()}
 
 
-def judge_baselines(sections: dict[str, dict[str, Any]], folder: Path) -> None:
-    """Every baseline on the test part: ranks, users and slices of the targets into `folder`."""
+def judge_baselines(sections: dict[str, dict[str, Any]], folder: Path, names: Sequence[str] | None = None) -> None:
+    """Every baseline, or those of these `names`, on the test part: ranks, users and slices of the targets into
+    `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     data, arguments = _read(sections, folder, 0)
     catalog, splits = load_data(data)
@@ -119,7 +123,7 @@ def judge_baselines(sections: dict[str, dict[str, Any]], folder: Path) -> None:
     if arguments.refit:
         splits = splits.with_validation_returned()
     learned = splits.train_histories(catalog)
-    fitted = fit_baselines(train, items, validation, learned if arguments.refit else None)
+    fitted = fit_baselines(train, items, validation, learned if arguments.refit else None, names)
     targets = splits.targets("test", catalog, data.candidates)
     slices = part_slices(splits, "test", targets, learned, catalog)
     ranks = {f"ranks/{name}": evaluate(one, targets).ranks for name, one in fitted.items()}
@@ -167,6 +171,8 @@ def train_cell(sections: dict[str, dict[str, Any]], seed: int, folder: Path) -> 
     save_file({"ranks": judged.ranks}, folder / RANKS_FILE)
     discard_checkpoints(arguments)
     facts = {"parameters": sum(one.numel() for one in trainer.model.parameters()), "epochs": chooser.state.epoch or 0}
+    facts |= {"learned": sum(one.numel() for one in chooser.learned_weights())}
+    facts |= {"seconds_a_step": chooser.clock.median_seconds}
     chosen = choices(chooser) | {"validation": {metric: validation[metric] for metric in METRICS}}
     _complete(folder, sections, {"chosen": chosen, **facts, **cost.facts()})
 

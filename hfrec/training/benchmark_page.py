@@ -66,16 +66,25 @@ def _cost_table(results: dict[str, Any]) -> str:
         "| variant | sets | seed | validation NDCG@10 | epochs | trust | parameters | seconds | MiB |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
+    seeds = [cell for variant in results["variants"].values() for cell in variant["seeds"].values()]
+    # What was measured before these were noted is rendered as it was.
+    noted = all("learned" in cell for cell in seeds)
+    if noted:
+        lines = [f"{lines[0]} learned | s/step | training MiB |", f"{lines[1]}---:|---:|---:|"]
     for name, variant in results["variants"].items():
         sets = ", ".join(f"`{field}` {_as_yaml(value)}" for field, value in variant["sets"].items())
         for seed, cell in variant["seeds"].items():
             trust = "" if cell["chosen"]["trust"] is None else cell["chosen"]["trust"]
             seconds = sum(cell["seconds"].get(part, 0) for part in ("train", "refit"))
-            lines.append(
+            line = (
                 f"| {name} | {sets} | {seed.removeprefix('seed_')} | {cell['chosen']['validation']['ndcg@10']:.4f} | "
                 f"{cell['epochs']:g} | {trust} | {cell['parameters']:,} | {seconds:,.0f} | "
                 f"{max(cell['peak_memory_mib'].values()):,.0f} |"
             )
+            if noted:
+                training = cell["peak_memory_mib"].get("train", 0)
+                line += f" {cell['learned']:,} | {cell['seconds_a_step'] or 0:.2f} | {training:,.0f} |"
+            lines.append(line)
     return "\n".join(lines)
 
 

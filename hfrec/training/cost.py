@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
 
 from hfrec.training.energy import energy_meter
 
@@ -61,6 +63,25 @@ class Cost:
         if self.watt_hours:
             facts["energy"] = {"watt_hours": self.watt_hours, "emissions_g": self.emissions_g}
         return facts
+
+
+class StepClock(TrainerCallback):
+    """How long the steps of a training take, whatever is done between them left out."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._started = 0.0
+
+    @property
+    def median_seconds(self) -> float | None:
+        """`None` before the first step."""
+        return statistics.median(self.seconds) if self.seconds else None
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        self._started = time.perf_counter()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.seconds.append(time.perf_counter() - self._started)
 
 
 def _start_peak_anew() -> None:

@@ -109,7 +109,7 @@ def check_fits(checkpoint: Path, model: RecModel) -> None:
     saved = RecConfig.from_pretrained(str(checkpoint))
     theirs, ours = _settings(saved) | _adapters(checkpoint, saved, model), _settings(model.config)
     ours |= {"active_adapters": model.active_adapters()}
-    ours |= {f"adapters/{name}": _lora(config) for name, config in getattr(model, "peft_config", {}).items()}
+    ours |= {f"adapters/{name}": lora_settings(config) for name, config in getattr(model, "peft_config", {}).items()}
     differing = sorted(name for name in ours if theirs[name] != ours[name])
     if differing:
         said = ", ".join(f"`{name}` {theirs[name]!r} there, {ours[name]!r} here" for name in differing)
@@ -136,26 +136,26 @@ def restore_adapted(trainer: Trainer, checkpoint: str | None) -> bool:
     return True
 
 
-def set_rate(optimizer: Any, scheduler: Any, learning_rate: float) -> None:
-    """Let the schedule go on under `learning_rate`: a loaded state brings back the one that it was saved under."""
-    for group in optimizer.param_groups:
+def set_rates(optimizer: Any, scheduler: Any, rates: list[float]) -> None:
+    """Let the schedule go on under `rates`, one a group of weights: a loaded state brings back those of its saving."""
+    for group, learning_rate in zip(optimizer.param_groups, rates, strict=True):
         before = group.get("initial_lr", learning_rate)
         if before != learning_rate:
             group["lr"] *= learning_rate / before
             group["initial_lr"] = learning_rate
     if hasattr(scheduler, "base_lrs"):
-        scheduler.base_lrs = [learning_rate for _ in scheduler.base_lrs]
+        scheduler.base_lrs = list(rates)
 
 
 def _adapters(checkpoint: Path, config: RecConfig, model: RecModel) -> dict[str, Any]:
     """What `checkpoint` says of its adapters: which are switched on, and of each that `model` has, what it is."""
     names = [name for name in adapter_names(model) if (checkpoint / ADAPTERS / name).is_dir()]
-    found = {f"adapters/{name}": _lora(read_adapter_config(checkpoint / ADAPTERS / name)) for name in names}
+    found = {f"adapters/{name}": lora_settings(read_adapter_config(checkpoint / ADAPTERS / name)) for name in names}
     missing = {f"adapters/{name}": None for name in adapter_names(model) if name not in names}
     return found | missing | {"active_adapters": config.active_adapters}
 
 
-def _lora(config: Any) -> dict[str, Any]:
+def lora_settings(config: Any) -> dict[str, Any]:
     """What an adapter was chosen to be."""
     return {name: value for name, value in settings_of(config).items() if name in _LORA}
 

@@ -33,6 +33,7 @@ from hfrec.training.checkpoints import REFIT_FOLDER, WEIGHING_FOLDER, checkpoint
 from hfrec.training.cost import Cost
 from hfrec.training.curve import training_curve
 from hfrec.training.data_section import DataConfig, encode_items, load_data, make_encoder
+from hfrec.training.end_to_end import EndToEndTrainer
 from hfrec.training.facts import run_facts
 from hfrec.training.refitting import refit
 from hfrec.training.trainer import RecTrainer
@@ -50,12 +51,9 @@ def build_parser(prog: str = "train.py", description: str = "Train, judge and sa
     parser.add_argument("--config", action="config", help="a YAML with the sections data, model and training")
     parser.add_class_arguments(DataConfig, "data")
     # What a user chooses of RecConfig: neither what comes from the items nor what every Hugging Face configuration has.
-    inherited = {one.name for one in fields(RecConfig)} - set(RecConfig.__annotations__)
-    parser.add_class_arguments(
-        RecConfig,
-        "model",
-        skip=inherited | {"modalities", "num_item_ids", "encoders", "active_adapters", "memory_learned", "prompt_ids"},
-    )
+    skipped = {one.name for one in fields(RecConfig)} - set(RecConfig.__annotations__)
+    skipped |= {"modalities", "layers", "num_item_ids", "encoders", "active_adapters", "memory_learned", "prompt_ids"}
+    parser.add_class_arguments(RecConfig, "model", skip=skipped)
     parser.add_class_arguments(RecTrainingArguments, "training")
     return parser
 
@@ -111,6 +109,8 @@ def train_model(
     Path(arguments.output_dir).mkdir(parents=True, exist_ok=True)
     catalog, splits = load_data(data)
     encoder = models.encoder(data)
+    if arguments.encoders == "side" and encoder is not None:
+        encoder.layer_step = arguments.encoder_layers
     with cost.of("encode"):
         items = encode_items(catalog, encoder, arguments, data.variants)
     # Before the training: where nothing has both a text and a picture, it is said now.
@@ -119,7 +119,8 @@ def train_model(
     def build(arguments: RecTrainingArguments, splits: Splits, callbacks: Sequence[Any] = ()) -> RecTrainer:
         model = models.make(items)
         model.item_encoder, model.projector = encoder, projector
-        trainer = RecTrainer(model, arguments, splits=splits, items=items, callbacks=[*callbacks])
+        kind = EndToEndTrainer if arguments.encoders == "lora" else RecTrainer
+        trainer = kind(model, arguments, splits=splits, items=items, callbacks=[*callbacks])
         if not models.counts:
             model.attach(items, Statistics.empty(catalog.num_rows))
         return trainer
@@ -288,6 +289,7 @@ def model_facts(trainer: RecTrainer) -> dict[str, Any]:
         "parameters": sum(weight.numel() for weight in trainer.model.parameters()),
         "modalities": config.modalities,
         "encoders": trainer.model.items.fingerprint,
+        "encoder_learning": trainer.args.encoders,
         "languages": sorted({language for language in trainer.model.catalog.languages() if language}),
         "loss": repr(trainer.loss),
         **augmentation_facts(trainer.args),

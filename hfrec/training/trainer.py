@@ -37,16 +37,16 @@ from hfrec.training.checkpoints import (
     verified_checkpoint,
     written_beside,
 )
+from hfrec.training.cost import StepClock
 from hfrec.training.divergence import LossWatch, divergence, nonfinite_weight
 from hfrec.training.pushing import HubPushes
 from hfrec.training.replay import first_labels, warn_of_differences
-from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, restore_adapted, set_rate
+from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, restore_adapted, set_rates
 from hfrec.training.searching import SearchingTrainer
 from hfrec.training.study import IMPOSSIBLE, no_hope_in
 from hfrec.training.weighing import weigh
 
 _LOSS_STATE = "loss_since_log_{}.pt"
-
 logger = logging.getLogger(__name__)
 
 NEW_ITEM_BOOSTS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
@@ -78,6 +78,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
         weighs: after the Transformer the memory learns, if it has not yet: a second training, see `weighing`.
 
     Attributes:
+        clock: how long its steps take.
         trust: share of what the memory has learned to trust the Transformer by that validation chose.
     """
 
@@ -104,6 +105,8 @@ class RecTrainer(HubPushes, SearchingTrainer):
         self.replay, self.model_init, self.weighs = replay, model_init, weighs
         self._fresh: RecModel | None = None
         self.trust: float | None = None
+        self.clock = StepClock()
+        self._check_encoders(args)
         model = super().call_model_init() if model is None else model
         check_learns(model)
         windows = self._furnish(model, args.seed)
@@ -113,7 +116,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
             train_dataset=windows,
             eval_dataset=splits.targets("validation", self.catalog),
             data_collator=self._collator(model, args, windows),
-            callbacks=[GoOn(), *([Patience()] if args.load_best_model_at_end else []), *(callbacks or [])],
+            callbacks=[GoOn(), self.clock, *([Patience()] if args.load_best_model_at_end else []), *(callbacks or [])],
         )
         # transformers' `__init__` takes no `model_init` beside a model, and would make one with nothing to furnish it.
         self.model_init = model_init
@@ -140,11 +143,22 @@ class RecTrainer(HubPushes, SearchingTrainer):
             warn_of_differences(counted, train)
             counts = counted.counted_on(train)
             firsts = first_labels(counted, train, self.replay, seed)
-        if "factors" in model.config.memories:
-            content = self.items.features() if self.items.modalities else None
-            counts = counts.with_factors(train, model.config.num_factors, content)
-        model.attach(self.items, counts, words)
+        model.attach(self.items, self._with_factors(model, counts), words)
         return HistoryWindows(train, model.config.max_history, firsts=firsts)
+
+    def _with_factors(self, model: RecModel, counts: Statistics) -> Statistics:
+        """`counts`, and what whole histories share of the items as they are read now, if the model asks for it."""
+        if "factors" not in model.config.memories:
+            return counts
+        content = self.items.features() if self.items.modalities else None
+        return counts.with_factors(self.train_histories, model.config.num_factors, content)
+
+    def _check_encoders(self, args: RecTrainingArguments) -> None:
+        """Refuse a way for encoders to learn that this trainer, or these items, cannot go."""
+        if args.encoders == "lora":
+            raise ValueError(f"`encoders` 'lora' is for `EndToEndTrainer`, not for {type(self).__name__}.")
+        if args.encoders == "side" and not self.items.layers:
+            raise ValueError("`encoders` 'side' needs items read in layers: `ItemEncoder(…, layer_step=3).encode`.")
 
     def _collator(self, model: RecModel, args: RecTrainingArguments, windows: HistoryWindows) -> HistoryCollator:
         augmentation = augmentation_of(args, self.items, self.splits, model.text_index)
@@ -182,10 +196,22 @@ class RecTrainer(HubPushes, SearchingTrainer):
             self._keep_fresh(self.model)
         with self.args.matmul_precision():
             output = super().train(None if checkpoint is None else str(checkpoint), trial, *args, **kwargs)
+        self._settle()
         fresh, self._fresh = self._fresh, None
         if fresh is not None and trial is None:
             weigh(self, fresh, go_on=resume_from_checkpoint not in (None, False))
         return output
+
+    def _settle(self) -> None:
+        """What is left to do when the weights have learned, before the memory does."""
+
+    def second(self, model: RecModel, args: RecTrainingArguments, splits: Splits, stop: TrainerCallback) -> RecTrainer:
+        """A trainer like this one, of a `model` by which the memory of this one's learns what to trust."""
+        return type(self)(model, args, splits=splits, items=self.items, loss=self.loss, callbacks=[stop], weighs=False)
+
+    def learned_weights(self) -> list[torch.Tensor]:
+        """All weights that training changes."""
+        return [weight for weight in self.accelerator.unwrap_model(self.model).parameters() if weight.requires_grad]
 
     def _keep_fresh(self, model: RecModel) -> None:
         """A copy of a `model` that is to be trained, by which its memory will learn."""
@@ -296,8 +322,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
             self._stop_if_diverged()
             if (name := nonfinite_weight(model)) is not None:
                 raise self._divergence(f"`{name}` is not finite after step {self.state.global_step}")
-            folder = Path(output_dir or self.args.output_dir)
-            model.save_pretrained(folder, catalog=not _internal_call)
+            model.save_pretrained(output_dir or self.args.output_dir, catalog=not _internal_call)
 
     def _stop_if_diverged(self) -> None:
         if (step := self._watch.first_step) is not None:
@@ -358,7 +383,10 @@ class RecTrainer(HubPushes, SearchingTrainer):
         """Their states, under the learning rate of these arguments: that of the checkpoint may have been too high."""
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            set_rate(self.optimizer, self.lr_scheduler, self.args.learning_rate)
+            set_rates(self.optimizer, self.lr_scheduler, self._rates())
+
+    def _rates(self) -> list[float]:
+        return [self.args.learning_rate] * len(self.optimizer.param_groups)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """No step more, where a run goes on that was interrupted after its last step."""

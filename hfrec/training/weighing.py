@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transformers import set_seed
 
@@ -53,15 +53,7 @@ def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
         report_to="none",
     )
     set_seed(arguments.seed)
-    second: Any = type(trainer)(
-        fresh,
-        arguments,
-        splits=splits,
-        items=trainer.items,
-        loss=trainer.loss,
-        callbacks=[StopAfter(chosen_epochs(trainer))],
-        weighs=False,
-    )
+    second = trainer.second(fresh, arguments, splits, StopAfter(chosen_epochs(trainer)))
     checkpoint = newest_checkpoint(arguments.output_dir) if go_on else None
     second.train(None if checkpoint is None else str(checkpoint))
     model = trainer.accelerator.unwrap_model(trainer.model)

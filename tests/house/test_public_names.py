@@ -16,6 +16,7 @@ PUBLIC_NAMES = [
     "Catalog",
     "CountingTransitions",
     "Crop",
+    "EndToEndTrainer",
     "FoundationTrainer",
     "Histories",
     "HubTable",

@@ -12,53 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from encoders import WORDS, save_bert, save_tokenizer
 from PIL import Image
-
-WORDS = [
-    "a",
-    "red",
-    "green",
-    "blue",
-    "shoe",
-    "boot",
-    "lamp",
-    "desk",
-    "of",
-    "wood",
-    "and",
-    "steel",
-    "new",
-    "old",
-]
-
-
-def save_tokenizer(folder: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {word: place for place, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", model_max_length=64
-    ).save_pretrained(folder)
-
-
-def save_bert(folder: Path, seed: int = 0) -> Path:
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=len(WORDS) + 2,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    save_tokenizer(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -66,13 +21,13 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_bert(tmp_path_factory.mktemp("encoders") / "tiny-bert")
 
 
-def save_vit(folder: Path, pooler: bool = True) -> Path:
+def save_vit(folder: Path, pooler: bool = True, layers: int = 1) -> Path:
     from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
     torch.manual_seed(0)
     config = ViTConfig(
         hidden_size=24,
-        num_hidden_layers=1,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=32,
         image_size=16,

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from hfrec.data.schema import DataError
+from hfrec.items.pool import TowerPool
 from hfrec.items.sources import EncoderSource
-from hfrec.items.towers import Tower, TowerPool, TowerSpec, encode_batch, load_tower
+from hfrec.items.towers import Tower, TowerSpec, encode_batch, load_tower
 
 
 def tower_of(name: str | Path, modality: str, **settings: object) -> Tower:
