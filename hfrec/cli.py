@@ -150,6 +150,7 @@ def _imported(module: str, name: str) -> Callable[[], ArgumentParser]:
 
 build_run_parser = _imported("hfrec.training.run", "build_parser")
 build_losses_parser = _imported("hfrec.training.compare", "build_losses_parser")
+build_languages_parser = _imported("hfrec.training.compare_languages", "build_languages_parser")
 build_update_parser = _imported("hfrec.training.update_run", "build_update_parser")
 build_updates_parser = _imported("hfrec.training.compare_updates", "build_updates_parser")
 build_benchmark_parser = _imported("hfrec.training.benchmark", "build_benchmark_parser")

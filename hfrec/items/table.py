@@ -7,25 +7,27 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from hfrec.data.catalog import Catalog
 from hfrec.data.files import read_json
 from hfrec.data.schema import DataError
+from hfrec.items.tensors import VECTOR_DTYPES, read_tensors
+from hfrec.items.variants import Variants, read_variants
 from hfrec.items.whitening import center_and_whitening, whitened
 
 FINGERPRINT_FILE = "fingerprint.json"
 logger = logging.getLogger(__name__)
 
-_DTYPES = {"F16": torch.float16, "F32": torch.float32}
+_VARIANTS = "{}_variants.safetensors"
 
 
 class ItemTable:
@@ -45,7 +47,7 @@ class ItemTable:
         whitening: for each modality (F, F) float32, which centred vectors were multiplied by: their root mean square
             length is 1 then.
         fingerprint: for each modality what decided its vectors (see `ItemEncoder.fingerprint`).
-        variants: for some modalities (V, N+1, F), what training reads now and then in place of the vectors.
+        variants: for some modalities what items may be read as instead, such as their texts in other languages.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class ItemTable:
         center: dict[str, Tensor],
         whitening: dict[str, Tensor],
         fingerprint: dict[str, Any],
-        variants: dict[str, Tensor] | None = None,
+        variants: dict[str, Variants] | None = None,
     ) -> None:
         self.catalog = catalog
         self.vectors = vectors
@@ -151,9 +153,7 @@ class ItemTable:
         for modality, vectors in self.vectors.items():
             values = vectors[index]
             if varied and modality in self.variants:
-                variants = self.variants[modality]
-                drawn = torch.randint(len(variants) + 1, index.shape, device=home)
-                values = torch.where((drawn > 0).unsqueeze(-1), variants[(drawn - 1).clamp(min=0), index], values)
+                values = self.variants[modality].draw(index, values)
             gathered[modality] = values.to(target).float(), self.present[modality][index].to(target)
         return gathered
 
@@ -174,13 +174,71 @@ class ItemTable:
             {name: value.to(device) for name, value in self.center.items()},
             {name: value.to(device) for name, value in self.whitening.items()},
             self.fingerprint,
-            {name: value.to(device) for name, value in self.variants.items()},
+            {name: of.to(device) for name, of in self.variants.items()},
         )
 
-    def varied(self, variants: dict[str, Tensor]) -> ItemTable:
-        """The same table with `variants`, which `save` leaves out."""
+    def varied(self, variants: Mapping[str, Variants]) -> ItemTable:
+        """The same table with `variants`, beside those of other names that it has."""
+        joined = {
+            name: self.variants[name].joined(of, self.present[name]) if name in self.variants else of
+            for name, of in variants.items()
+        }
+        return self._with(self.vectors, self.variants | joined)
+
+    def drawing(self, names: Collection[str]) -> ItemTable:
+        """The same table, of whose variants training reads those called so; `[]`: it reads each item as it is.
+
+        Raises:
+            DataError: there is no variant of a name.
+        """
+        for name in names:
+            self._check_variant(name)
+        return self._with(self.vectors, {modality: of.drawing(names) for modality, of in self.variants.items()})
+
+    def drawing_others(self) -> ItemTable:
+        """The same table, of whose items training reads a variant wherever there is one, never the item as it is."""
+        return self._with(self.vectors, {modality: replace(of, own=False) for modality, of in self.variants.items()})
+
+    def in_language(self, name: str) -> ItemTable:
+        """The table of the items as they read in a further language, or from another source; as they are where they
+        have no text of it.
+
+        Raises:
+            DataError: there is no variant of that name.
+        """
+        self._check_variant(name)
+        vectors = {
+            modality: self.variants[modality].instead(name, own)
+            if modality in self.variants and name in self.variants[modality].named_ones
+            else own
+            for modality, own in self.vectors.items()
+        }
+        return self._with(vectors, {})
+
+    def averaged(self) -> ItemTable:
+        """The table in which an item is the mean of its own vector and of its variants."""
+        vectors = {
+            modality: self.variants[modality].mean(own) if modality in self.variants else own
+            for modality, own in self.vectors.items()
+        }
+        return self._with(vectors, {})
+
+    def _check_variant(self, name: str) -> None:
+        known = [one for of in self.variants.values() for one in of.named_ones]
+        if name not in known:
+            raise DataError(
+                f"The item table has vectors in the further languages {known}, got {name!r}. "
+                "Encode it: `with_languages(items, encoder)`."
+            )
+
+    def _kept_variants(self) -> dict[str, Variants]:
+        """Those that are saved, and go along with other items; what was made for one training is not."""
+        named = {modality: of.named() for modality, of in self.variants.items()}
+        return {modality: of for modality, of in named.items() if of is not None}
+
+    def _with(self, vectors: dict[str, Tensor], variants: Mapping[str, Variants]) -> ItemTable:
         return ItemTable(
-            self.catalog, self.vectors, self.present, self.center, self.whitening, self.fingerprint, variants
+            self.catalog, vectors, self.present, self.center, self.whitening, self.fingerprint, dict(variants)
         )
 
     def append(
@@ -213,6 +271,7 @@ class ItemTable:
             self.center,
             self.whitening,
             self.fingerprint,
+            {name: of.lengthened(catalog.num_rows) for name, of in self._kept_variants().items()},
         )
 
     def update(
@@ -241,7 +300,9 @@ class ItemTable:
             new_vectors[name][index] = values[name].to(new_vectors[name].device)
             new_present[name] = self.present[name].clone()
             new_present[name][index] = masks[name].to(new_present[name].device)
-        return ItemTable(catalog, new_vectors, new_present, self.center, self.whitening, self.fingerprint)
+        return ItemTable(
+            catalog, new_vectors, new_present, self.center, self.whitening, self.fingerprint, self._kept_variants()
+        )
 
     def _fitting(
         self,
@@ -271,7 +332,8 @@ class ItemTable:
         return values, masks
 
     def save(self, folder: str | Path) -> None:
-        """Write `<modality>.safetensors` and `fingerprint.json`, each beside and renamed."""
+        """Write `<modality>.safetensors`, its `<modality>_variants.safetensors` and `fingerprint.json`, each beside and
+        renamed; variants that were made for one training are left out."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, values in self.vectors.items():
@@ -281,15 +343,18 @@ class ItemTable:
                 "center": self.center[name].cpu().contiguous(),
                 "whitening": self.whitening[name].cpu().contiguous(),
             }
-            half_written = folder / f"{name}.safetensors.half-written"
-            save_file(tensors, half_written)
-            os.replace(half_written, folder / f"{name}.safetensors")
+            _save(tensors, folder / f"{name}.safetensors")
+        kept = self._kept_variants()
+        for name, variants in kept.items():
+            _save(variants.arrays(), folder / _VARIANTS.format(name))
         content = {
             "modalities": list(self.modalities),
             "encoders": self.fingerprint,
             "whitening": {name: _whitening_hash(self.center[name], self.whitening[name]) for name in self.modalities},
             "items": _ids_hash(self.catalog),
         }
+        if kept:
+            content["variants"] = {name: {"names": of.names, "drawn": of.drawn} for name, of in kept.items()}
         half_written = folder / (FINGERPRINT_FILE + ".half-written")
         half_written.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
         os.replace(half_written, folder / FINGERPRINT_FILE)
@@ -314,7 +379,10 @@ class ItemTable:
             saved = read_json(path)
             modalities, encoders = list(saved["modalities"]), dict(saved["encoders"])
             hashes, items = dict(saved["whitening"]), saved["items"]
-        except (KeyError, TypeError, ValueError) as error:
+            further = {name: (list(of["names"]), list(of["drawn"])) for name, of in saved.get("variants", {}).items()}
+            if not all(name in modalities and len(names) == len(drawn) for name, (names, drawn) in further.items()):
+                raise ValueError(f"variants must be of its modalities, got {further!r:.80}")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"The file {path} is not what `ItemTable.save` writes: {error}") from error
         if items != _ids_hash(catalog):
             raise DataError(
@@ -334,10 +402,21 @@ class ItemTable:
             if not isinstance(name, str) or not name.isidentifier():
                 raise DataError(f"A modality in {path} must be a plain name, got {name!r}.")
             file = folder / f"{name}.safetensors"
-            vectors[name], present[name], center[name], whitening[name] = _read_modality(file, catalog.num_rows)
+            shapes = {
+                "vectors": (catalog.num_rows, None),
+                "present": (catalog.num_rows,),
+                "center": (None,),
+                "whitening": (None, None),
+            }
+            read = read_tensors(file, shapes, f"a catalogue of {len(catalog)} items")
+            vectors[name], present[name], center[name], whitening[name] = (read[one] for one in shapes)
             if hashes.get(name) != _whitening_hash(center[name], whitening[name]):
                 raise DataError(f"The whitening in {file} is not the one of {path}: the files are of two tables.")
-        return cls(catalog, vectors, present, center, whitening, encoders)
+        variants = {
+            name: read_variants(folder / _VARIANTS.format(name), *told, catalog.num_rows, vectors[name].shape[1])
+            for name, told in further.items()
+        }
+        return cls(catalog, vectors, present, center, whitening, encoders, variants)
 
 
 def _checked(
@@ -346,7 +425,7 @@ def _checked(
     values, mask = torch.as_tensor(vectors), torch.as_tensor(present)
     if values.ndim != 2 or values.shape[0] != len(ids) or values.shape[1] < 1:
         raise DataError(f"The {modality} vectors must be ({len(ids)}, F), got {tuple(values.shape)}.")
-    if values.dtype not in _DTYPES.values():
+    if values.dtype not in VECTOR_DTYPES.values():
         raise DataError(f"The {modality} vectors must be float16 or float32, got {values.dtype}.")
     if mask.shape != (len(ids),) or mask.dtype != torch.bool:
         raise DataError(f"The {modality} mask must be ({len(ids)},) bool, got {tuple(mask.shape)} {mask.dtype}.")
@@ -359,36 +438,10 @@ def _checked(
     return values, mask
 
 
-def _read_modality(file: Path, num_rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    try:
-        with safe_open(str(file), framework="pt") as opened:
-            names = {"vectors", "present", "center", "whitening"}
-            if set(opened.keys()) != names:
-                raise DataError(f"The file {file} must hold {sorted(names)}, got {sorted(opened.keys())}.")
-            shapes = {name: list(opened.get_slice(name).get_shape()) for name in names}
-            dtypes = {name: opened.get_slice(name).get_dtype() for name in names}
-            width = shapes["vectors"][-1] if shapes["vectors"] else 0
-            wanted = {
-                "vectors": [num_rows, width],
-                "present": [num_rows],
-                "center": [width],
-                "whitening": [width, width],
-            }
-            kinds = {"vectors": tuple(_DTYPES), "present": ("BOOL",), "center": ("F32",), "whitening": ("F32",)}
-            for name in wanted:
-                if shapes[name] != wanted[name] or dtypes[name] not in kinds[name]:
-                    raise DataError(
-                        f"`{name}` in {file} must be {wanted[name]} of {' or '.join(kinds[name])} for a "
-                        f"catalogue of {num_rows - 1} items, got {shapes[name]} of {dtypes[name]}."
-                    )
-            center, whitening = (opened.get_tensor(name).clone() for name in ("center", "whitening"))
-            if not (bool(torch.isfinite(center).all()) and bool(torch.isfinite(whitening).all())):
-                raise DataError(f"Centre and whitening in {file} must be finite.")
-            return opened.get_tensor("vectors"), opened.get_tensor("present").clone(), center, whitening
-    except FileNotFoundError as error:
-        raise DataError(f"The item table lacks the file {file}.") from error
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"The file {file} cannot be read, it may be cut short: {error}") from error
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    half_written = path.with_name(f"{path.name}.half-written")
+    save_file(tensors, half_written)
+    os.replace(half_written, path)
 
 
 def _whitening_hash(center: Tensor, whitening: Tensor) -> str:

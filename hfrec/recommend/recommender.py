@@ -19,6 +19,7 @@ from hfrec.data.histories import Histories
 from hfrec.data.schema import AUDIO, IMAGE, VIDEO, DataError
 from hfrec.items.additions import read_items, with_new_items
 from hfrec.items.encoder import ItemEncoder
+from hfrec.items.languages import with_texts_read
 from hfrec.items.table import ItemTable
 from hfrec.models.artifact import load_recommender
 from hfrec.models.neighbours import alike
@@ -203,6 +204,10 @@ class Recommender:
         """
         catalog = self.catalog.with_changes(items)
         changed = _of_catalog(self.model.items, catalog)
+        in_languages = [name for of in catalog.language_columns.values() for name in of]
+        rows = _rows_that_differ(self.catalog, catalog, in_languages)
+        if len(rows) and changed.variants:
+            changed = with_texts_read(changed, rows, self.item_encoder)
         for modality, columns in _content_columns(catalog).items():
             rows = _rows_that_differ(self.catalog, catalog, columns)
             if len(rows) and modality in changed.modalities:
@@ -290,7 +295,8 @@ def _with_content(items: ItemTable, rows: np.ndarray) -> ItemTable:
 
 def _of_catalog(items: ItemTable, catalog: Catalog) -> ItemTable:
     """The same vectors for another state of the same items."""
-    return ItemTable(catalog, items.vectors, items.present, items.center, items.whitening, items.fingerprint)
+    parts = (items.vectors, items.present, items.center, items.whitening, items.fingerprint, items.variants)
+    return ItemTable(catalog, *parts)
 
 
 def _kept_places(frame: pl.DataFrame, filter: pl.Expr | Callable[[pl.DataFrame], pl.Series]) -> np.ndarray:

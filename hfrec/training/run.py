@@ -107,7 +107,7 @@ def train_model(
     catalog, splits = load_data(data)
     encoder = models.encoder(data)
     with cost.of("encode"):
-        items = encode_items(catalog, encoder, arguments, data.variants)
+        items = encode_items(catalog, encoder, arguments, data)
 
     def build(arguments: RecTrainingArguments, splits: Splits, callbacks: Sequence[Any] = ()) -> RecTrainer:
         model = models.make(items)
