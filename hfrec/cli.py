@@ -105,6 +105,8 @@ def build_parser() -> argparse.ArgumentParser:
         help='one of the adapters saved with the model, or the folder or Hub id of another; "" for the base alone',
     )
 
+    recommend.add_argument("--language", help="read and name what is recommended in a further language: de")
+
     similar = commands.add_parser("similar", help="items whose content is alike")
     similar.add_argument("--model", required=True, help="a folder or a Hub id")
     similar.add_argument("--item", required=True)
@@ -246,6 +248,8 @@ def _recommend(arguments: argparse.Namespace) -> None:
     recommender = Recommender.from_pretrained(
         arguments.model, images=arguments.images, revision=arguments.revision, **adapter
     )
+    if arguments.language:
+        recommender = recommender.in_language(arguments.language)
     if arguments.histories:
         if not arguments.out:
             raise ValueError("`--histories` needs `--out`, the Parquet file for the lists.")

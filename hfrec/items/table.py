@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import logging
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hfrec.data.catalog import Catalog
-from hfrec.data.files import read_json
 from hfrec.data.schema import DataError
-from hfrec.items.tensors import VECTOR_DTYPES, read_tensors
-from hfrec.items.variants import Variants, read_variants
+from hfrec.items.saved_table import SavedTable
+from hfrec.items.tensors import VECTOR_DTYPES
+from hfrec.items.variants import Variants
 from hfrec.items.whitening import center_and_whitening, whitened
 
-FINGERPRINT_FILE = "fingerprint.json"
 logger = logging.getLogger(__name__)
 
-_VARIANTS = "{}_variants.safetensors"
 
-
-class ItemTable:
+class ItemTable(SavedTable):
     """One array of vectors for each modality of a catalogue's items.
 
     A plain object, neither module nor buffer. Vectors may stay memory-mapped; `gather` touches only the
@@ -231,11 +223,6 @@ class ItemTable:
                 "Encode it: `with_languages(items, encoder)`."
             )
 
-    def _kept_variants(self) -> dict[str, Variants]:
-        """Those that are saved, and go along with other items; what was made for one training is not."""
-        named = {modality: of.named() for modality, of in self.variants.items()}
-        return {modality: of for modality, of in named.items() if of is not None}
-
     def _with(self, vectors: dict[str, Tensor], variants: Mapping[str, Variants]) -> ItemTable:
         return ItemTable(
             self.catalog, vectors, self.present, self.center, self.whitening, self.fingerprint, dict(variants)
@@ -331,93 +318,6 @@ class ItemTable:
                 raise DataError(f"Items that have {name} need {name} vectors, got a mask alone.")
         return values, masks
 
-    def save(self, folder: str | Path) -> None:
-        """Write `<modality>.safetensors`, its `<modality>_variants.safetensors` and `fingerprint.json`, each beside and
-        renamed; variants that were made for one training are left out."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, values in self.vectors.items():
-            tensors = {
-                "vectors": values.cpu().contiguous(),
-                "present": self.present[name].cpu().contiguous(),
-                "center": self.center[name].cpu().contiguous(),
-                "whitening": self.whitening[name].cpu().contiguous(),
-            }
-            _save(tensors, folder / f"{name}.safetensors")
-        kept = self._kept_variants()
-        for name, variants in kept.items():
-            _save(variants.arrays(), folder / _VARIANTS.format(name))
-        content = {
-            "modalities": list(self.modalities),
-            "encoders": self.fingerprint,
-            "whitening": {name: _whitening_hash(self.center[name], self.whitening[name]) for name in self.modalities},
-            "items": _ids_hash(self.catalog),
-        }
-        if kept:
-            content["variants"] = {name: {"names": of.names, "drawn": of.drawn} for name, of in kept.items()}
-        half_written = folder / (FINGERPRINT_FILE + ".half-written")
-        half_written.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-        os.replace(half_written, folder / FINGERPRINT_FILE)
-
-    @classmethod
-    def load(cls, folder: str | Path, catalog: Catalog, fingerprint: Mapping[str, Any] | None = None) -> ItemTable:
-        """The table that `save` wrote, memory-mapped; shapes are read from the headers before anything else.
-
-        Args:
-            folder: where `save` wrote.
-            catalog: the same items in the same order.
-            fingerprint: if given, the `ItemEncoder.fingerprint` that the vectors must have.
-
-        Raises:
-            DataError: a file is missing, cut short or not of this catalogue; another encoder or whitening.
-        """
-        folder = Path(folder)
-        path = folder / FINGERPRINT_FILE
-        if not path.is_file():
-            raise DataError(f"The item table in {str(folder)!r} lacks {FINGERPRINT_FILE}.")
-        try:
-            saved = read_json(path)
-            modalities, encoders = list(saved["modalities"]), dict(saved["encoders"])
-            hashes, items = dict(saved["whitening"]), saved["items"]
-            further = {name: (list(of["names"]), list(of["drawn"])) for name, of in saved.get("variants", {}).items()}
-            if not all(name in modalities and len(names) == len(drawn) for name, (names, drawn) in further.items()):
-                raise ValueError(f"variants must be of its modalities, got {further!r:.80}")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"The file {path} is not what `ItemTable.save` writes: {error}") from error
-        if items != _ids_hash(catalog):
-            raise DataError(
-                f"The item table in {str(folder)!r} must belong to these {len(catalog)} items in this order; "
-                "it was saved with others. Load it with the catalogue that it was saved with."
-            )
-        if fingerprint is not None and dict(fingerprint) != encoders:
-            differing = sorted(
-                name for name in {*fingerprint, *encoders} if fingerprint.get(name) != encoders.get(name)
-            )
-            raise DataError(
-                f"The vectors in {str(folder)!r} are of a catalogue encoded by another encoder: {differing} "
-                "differ. Encode the whole catalogue anew, or use the encoder that was saved."
-            )
-        vectors, present, center, whitening = {}, {}, {}, {}
-        for name in modalities:
-            if not isinstance(name, str) or not name.isidentifier():
-                raise DataError(f"A modality in {path} must be a plain name, got {name!r}.")
-            file = folder / f"{name}.safetensors"
-            shapes = {
-                "vectors": (catalog.num_rows, None),
-                "present": (catalog.num_rows,),
-                "center": (None,),
-                "whitening": (None, None),
-            }
-            read = read_tensors(file, shapes, f"a catalogue of {len(catalog)} items")
-            vectors[name], present[name], center[name], whitening[name] = (read[one] for one in shapes)
-            if hashes.get(name) != _whitening_hash(center[name], whitening[name]):
-                raise DataError(f"The whitening in {file} is not the one of {path}: the files are of two tables.")
-        variants = {
-            name: read_variants(folder / _VARIANTS.format(name), *told, catalog.num_rows, vectors[name].shape[1])
-            for name, told in further.items()
-        }
-        return cls(catalog, vectors, present, center, whitening, encoders, variants)
-
 
 def _checked(
     modality: str, vectors: Tensor | np.ndarray, present: Tensor | np.ndarray, ids: list[Any]
@@ -436,17 +336,3 @@ def _checked(
     if not bool(mask.all()):
         values = values.masked_fill(~mask.unsqueeze(1), 0.0)
     return values, mask
-
-
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    half_written = path.with_name(f"{path.name}.half-written")
-    save_file(tensors, half_written)
-    os.replace(half_written, path)
-
-
-def _whitening_hash(center: Tensor, whitening: Tensor) -> str:
-    return hashlib.sha256(center.cpu().numpy().tobytes() + whitening.cpu().numpy().tobytes()).hexdigest()
-
-
-def _ids_hash(catalog: Catalog) -> str:
-    return hashlib.sha256(json.dumps(catalog.item_ids, ensure_ascii=False).encode()).hexdigest()

@@ -4,6 +4,7 @@
 config.json  model.safetensors  preprocessor_config.json         what the model is
 baseline.safetensors                                             what a baseline was fitted to
 catalog/items.parquet  <modality>.safetensors  fingerprint.json  statistics.safetensors  text_index.*
+catalog/<modality>_variants.safetensors                          vectors of further languages
 catalog/pictures.parquet                                         pictures that came as bytes
 item_encoder/encoder.json  <modality>/                           how to encode new items, adapters of the encoders
 adapters/<name>/                                                 adapters of the sequence Transformer

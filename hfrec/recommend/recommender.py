@@ -37,8 +37,8 @@ class Recommendation(NamedTuple):
 class Recommender:
     """Recommends from a catalogue by real ids; any model with the two verbs serves, baselines too."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: Any, language: str | None = None) -> None:
+        self.model, self.language = model, language
         # A model has one set of adapters switched on: who asks in another thread waits for its turn.
         self._turn = threading.Lock()
 
@@ -179,6 +179,23 @@ class Recommender:
             items = encoder.encode(items)
         return Recommender(self.model.with_catalog(items))
 
+    def in_language(self, language: str, history: str | None = None) -> Recommender:
+        """A recommender of the same model, for lists alone, that reads and names what it recommends in a further
+        language of the catalogue (see `with_languages`); an item that has no text in it stays as it is.
+
+        Args:
+            history: the language in which items of histories are read; by default as they are.
+
+        Raises:
+            DataError: there are no vectors in the language.
+            ValueError: the model reads no texts, as a baseline.
+        """
+        if not hasattr(self.model, "reading"):
+            raise ValueError(f"`in_language` goes with a RecModel, got {type(self.model).__name__}.")
+        items = self.model.items
+        before = items if history is None else items.in_language(history)
+        return Recommender(self.model.reading(before, items.in_language(language)), language)
+
     def add_items(self, items: Any) -> Recommender:
         """Append new items (a table or a list of dicts), read their text and pictures; they rank at once.
 
@@ -263,7 +280,7 @@ class Recommender:
     def _named(self, rows: np.ndarray, scores: np.ndarray) -> list[Recommendation]:
         kept = (rows > 0) & np.isfinite(scores)
         rows, scores = rows[kept], scores[kept]
-        titles = self.catalog.titles(rows)
+        titles = self.catalog.titles(rows, self.language)
         return [
             Recommendation(item_id, float(score), title)
             for item_id, score, title in zip(self.catalog.ids(rows), scores, titles, strict=True)

@@ -20,6 +20,7 @@ PARSERS = {
     "train/make_shop.py": "build_shop_parser",
     "train/pretrain_clip.py": "build_clip_parser",
     "train/compare_losses.py": "build_losses_parser",
+    "train/compare_languages.py": "build_languages_parser",
     "train/update.py": "build_update_parser",
     "train/compare_updates.py": "build_updates_parser",
     "train/search.py": "build_search_parser",

@@ -47,9 +47,11 @@ PUBLIC_NAMES = [
     "TextNeighbours",
     "VectorNeighbours",
     "benchmark_table",
+    "compare_languages",
     "compare_losses",
     "compare_updates",
     "evaluate",
+    "languages_table",
     "load_interactions",
     "lora_targets",
     "losses",
@@ -72,6 +74,7 @@ PUBLIC_NAMES = [
     "split_new_events",
     "train_clip",
     "updates_table",
+    "with_languages",
     "with_variants",
 ]
 

@@ -22,9 +22,9 @@ from hfrec.items.table import ItemTable
 FRAME = pl.DataFrame(
     {
         "item_id": [1, 2, 3, 4],
-        "title": ["red mug", "blue lamp", "green clock", "old chair"],
-        "title_de": ["rote Tasse", None, "grüne Uhr", None],
-        "title_fr": ["tasse rouge", "lampe bleue", None, None],
+        "title": ["red shoe", "blue lamp", "green desk", "old boot"],
+        "title_de": ["new steel", None, "green wood desk", None],
+        "title_fr": ["a red and new boot", "lamp of blue steel", None, None],
     }
 )
 
@@ -67,7 +67,7 @@ def test_a_language_is_one_more_vector_of_an_item(table: ItemTable, encoder: Ite
         [False, True, True, False, False],
     ]
     german = table.in_language("de").gather(torch.arange(5))["text"]
-    expected = vectors_of(table, encoder, ["rote Tasse", "blue lamp", "grüne Uhr", "old chair"])
+    expected = vectors_of(table, encoder, ["new steel", "blue lamp", "green wood desk", "old boot"])
     torch.testing.assert_close(german[0][1:], expected, atol=1e-5, rtol=1e-4)
     assert german[1].tolist() == [False, True, True, True, True]
     # The table itself goes on being what the items are.
@@ -125,11 +125,13 @@ def test_languages_are_saved_and_new_items_get_theirs(
     for name in ("vectors", "present", "offsets"):
         assert torch.equal(getattr(before, name), getattr(after, name))
 
-    grown = with_new_items(loaded, catalog.with_items([{"item_id": 5, "title": "hat", "title_de": "Hut"}]), encoder)
+    grown = with_new_items(
+        loaded, catalog.with_items([{"item_id": 5, "title": "wood", "title_de": "old wood"}]), encoder
+    )
     variants = grown.variants["text"]
     assert variants.present[:, 5].tolist() == [True, False] and variants.drawn == (False, True)
-    hut = vectors_of(grown, encoder, ["Hut"])[0] - before.offsets[0]
-    torch.testing.assert_close(grown.in_language("de").vectors["text"][5], hut, atol=1e-5, rtol=1e-4)
+    old_wood = vectors_of(grown, encoder, ["old wood"])[0] - before.offsets[0]
+    torch.testing.assert_close(grown.in_language("de").vectors["text"][5], old_wood, atol=1e-5, rtol=1e-4)
     assert torch.equal(grown.in_language("de").vectors["text"][:5], table.in_language("de").vectors["text"])
 
 
@@ -182,26 +184,25 @@ def test_languages_that_cannot_be_read_are_named(
 
 def test_a_model_reads_histories_in_one_language_and_candidates_in_another(table: ItemTable) -> None:
     torch.manual_seed(0)
-    config = hfrec.RecConfig.for_items(
-        table, hidden_size=16, max_history=5, use_item_ids=False, word_size=0, memories=[]
-    )
-    model = hfrec.RecModel(config).attach(table)
+    settings = {"hidden_size": 16, "max_history": 5, "use_item_ids": False, "word_size": 0, "memories": []}
+    model = hfrec.RecModel(hfrec.RecConfig.for_items(table, **settings)).attach(table).eval()
     german, histories = table.in_language("de"), hfrec.Histories.from_rows([[1, 2], [3]])
-    scores = {name: model.reading(*of).score(histories) for name, of in {
-        "own": (table,), "both": (german,), "history": (german, table), "candidates": (table, german),
-    }.items()}  # fmt: skip
-    torch.testing.assert_close(scores["own"], model.score(histories))
-    # By hand: the state of one model, the vectors of the other.
-    states = {name: hfrec.RecModel.attach(model, of)._states_of(histories)[:, -1] for name, of in
-              {"en": table, "de": german}.items()}  # fmt: skip
-    vectors = {name: model.attach(of)._all_item_vectors()[1:] for name, of in {"en": table, "de": german}.items()}
-    for name, (state, candidates) in {
-        "both": ("de", "de"),
-        "history": ("de", "en"),
-        "candidates": ("en", "de"),
-    }.items():
-        expected = model._scaled(states[state]) @ vectors[candidates].T
-        torch.testing.assert_close(scores[name], expected.detach(), atol=1e-5, rtol=1e-4)
-    other = ItemTable.of_ids(table.catalog)
+    # By hand: the states after one table, the vectors of the other.
+    states, vectors = {}, {}
+    with torch.no_grad():
+        for name, of in {"en": table, "de": german}.items():
+            model.attach(of)
+            states[name], vectors[name] = (
+                model._scaled(model._states_of(histories)[:, -1]),
+                model._all_item_vectors()[1:],
+            )
+    model.attach(table)
+    tables = {"en": table, "de": german}
+    for before, scored in (("en", "en"), ("de", "de"), ("de", "en"), ("en", "de")):
+        scores = model.reading(tables[before], tables[scored]).score(histories)
+        torch.testing.assert_close(scores, states[before] @ vectors[scored].T, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.reading(german).score(histories), states["de"] @ vectors["de"].T)
+    torch.testing.assert_close(model.score(histories), states["en"] @ vectors["en"].T)
+    assert (states["en"] - states["de"]).abs().max() > 1e-3 and (vectors["en"] - vectors["de"]).abs().max() > 1e-3
     with pytest.raises(DataError, match="A model reads tables of its own items"):
-        model.reading(other)
+        model.reading(ItemTable.of_ids(table.catalog))
