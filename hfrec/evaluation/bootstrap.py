@@ -56,9 +56,6 @@ class Share:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{100 * self.share:.0f} % [{100 * self.low:.0f}, {100 * self.high:.0f}]"
-
 
 def paired_interval(
     values_a: np.ndarray,

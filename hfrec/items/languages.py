@@ -67,11 +67,12 @@ def with_texts_read(items: ItemTable, rows: np.ndarray, encoder: ItemEncoder) ->
     if TEXT not in items.variants:
         return items
     variants = items.variants[TEXT]
-    for place, language in enumerate(variants.names):
-        if language in items.catalog.language_columns:
-            found, there = read_texts(items, items.catalog, language, rows, encoder)
-            variants = variants.changed(place, torch.from_numpy(rows), found, there)
-    return items.varied({TEXT: variants})
+    read = {
+        place: read_texts(items, items.catalog, language, rows, encoder)
+        for place, language in enumerate(variants.names)
+        if language in items.catalog.language_columns
+    }
+    return items.varied({TEXT: variants.changed(torch.from_numpy(rows), read)})
 
 
 def read_texts(

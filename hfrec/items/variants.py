@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -129,13 +129,14 @@ class Variants:
             self, vectors=vectors, present=torch.cat([self.present, self.present.new_zeros(len(self), more)], 1)
         )
 
-    def changed(self, place: int, rows: Tensor, vectors: Tensor, present: Tensor) -> Variants:
-        """The same with other whitened vectors (A, F) and masks (A,) of one variant in `rows`."""
+    def changed(self, rows: Tensor, read: Mapping[int, tuple[Tensor, Tensor]]) -> Variants:
+        """The same with other whitened vectors (A, F) and masks (A,) in `rows`, of some of the variants by their
+        place."""
         assert self.present is not None
         all_vectors, all_present = self.vectors.clone(), self.present.clone()
-        there = present[:, None]
-        all_vectors[place, rows] = torch.where(there, vectors - self.offsets[place], 0.0).to(all_vectors.dtype)
-        all_present[place, rows] = present
+        for place, (vectors, present) in read.items():
+            moved = torch.where(present[:, None], vectors - self.offsets[place], 0.0)
+            all_vectors[place, rows], all_present[place, rows] = moved.to(all_vectors.dtype), present
         return replace(self, vectors=all_vectors, present=all_present)
 
     def to(self, device: torch.device | str) -> Variants:

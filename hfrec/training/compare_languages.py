@@ -40,14 +40,21 @@ class LanguagesConfig:
 
     Attributes:
         judged: the further languages in which each model is judged.
-        trained: by a name, the further languages that a model reads in training beside the items' own; the first is
-            what the others are held against.
-        centred: what is tried of `data.centre_languages`; for each model validation chooses.
+        trained: by a name, the further languages that a model reads in training beside the items' own; the first reads
+            none, and is what the others are held against.
+        centred: what is tried of `data.centre_languages`; validation of the first model chooses for all.
     """
 
     judged: list[str]
     trained: dict[str, list[str]]
     centred: list[bool] = field(default_factory=lambda: [False, True])
+
+    def __post_init__(self) -> None:
+        if not self.judged or not self.centred or next(iter(self.trained.values()), None) != []:
+            raise ValueError(
+                "`judged` and `centred` must name something, and the first of `trained` no further language, `[]`; got "
+                f"{self.judged}, {self.centred} and {self.trained}."
+            )
 
 
 def build_languages_parser() -> ArgumentParser:
@@ -96,24 +103,20 @@ def compare_languages(config: Any) -> dict[str, Any]:
     reference: dict[str, Evaluation] = {}
     for name, languages in settings.trained.items():
         started = time.perf_counter()
-        tried = {}
-        for centred, table in tables.items():
-            # A model that no other language teaches is the same for all tables.
-            taught = tried and not languages
-            model = next(iter(tried.values()))[0] if taught else _trained(config, splits, table, languages)
-            read = _in_languages(model, table, settings.judged, validation, sides=("both",))
-            tried[centred] = model, float(np.mean([one.values(METRIC).mean() for one in read.values()]))
-        centred = max(tried, key=lambda one: tried[one][1])
-        seconds = time.perf_counter() - started
-        model = tried[centred][0].reading(tables[centred])
+        taught = tables[results.get("centred", settings.centred[0])]
+        model = _trained(config, splits, taught, languages)
         model.item_encoder = encoder
-        model.save_pretrained(output / name.replace(" ", "_"))
-        judged = _in_languages(model, tables[centred], settings.judged, targets, slices)
+        if not reference:
+            figures = {centred: _mean_figure(model, of, settings.judged, validation) for centred, of in tables.items()}
+            results["centred"] = max(figures, key=figures.__getitem__)
+            results[f"validation {METRIC} by centring"] = {str(centred): one for centred, one in figures.items()}
+        table = tables[results["centred"]]
+        model.attach(table.drawing(languages), model.statistics).save_pretrained(output / name.replace(" ", "_"))
+        seconds = time.perf_counter() - started
+        judged = _in_languages(model, table, settings.judged, targets, slices)
         reference = reference or judged
         results["models"][name] = {
             "trained on": languages,
-            "centred": centred,
-            f"validation {METRIC}": {str(one): value for one, (_, value) in tried.items()},
             "own": judged[_OWN].metrics(),
             "languages": {language: _figures(judged, reference, language) for language in settings.judged},
             "seconds": round(seconds),
@@ -126,22 +129,22 @@ def languages_table(results: dict[str, Any]) -> str:
     """What `compare_languages` found, as Markdown: the share that is kept of the figure in the items' own language."""
     lines = [
         f"| trained on | read in | {METRIC.upper()} | kept, both sides | history only | candidates only | "
-        "both, title differs | over the first |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "title differs, both sides | over the first | title differs, over the first |",
+        f"|---|---|{'---:|' * 7}",
     ]
     for name, model in results["models"].items():
-        lines.append(f"| {name} | as trained | {model['own']['all'][METRIC]:.4f} | | | | | |")
+        lines.append(f"| {name} | as trained | {model['own']['all'][METRIC]:.4f} | | | | | | |")
         for language, one in model["languages"].items():
             shares = [_percent(one[side]["all"]) for side in SIDES]
-            over = one["over the first"]
             cells = [f"{one['both']['all'][METRIC]:.4f}", *shares, _percent(one["both"]["title differs"])]
-            cells.append(f"{over['difference']:+.4f} [{over['low']:+.4f}, {over['high']:+.4f}]")
+            for over in (one["over the first"], one["over the first, title differs"]):
+                cells.append(f"{over['difference']:+.4f} [{over['low']:+.4f}, {over['high']:+.4f}]")
             lines.append(f"| {name} | {language} | {' | '.join(cells)} |")
-    lines.append(f"\nPopularity: {results['popularity'][METRIC]:.4f}. Centred by language, as validation chose:")
-    lines += [
-        f"- {name}: {model['centred']}, of validation {METRIC.upper()} {model[f'validation {METRIC}']}"
-        for name, model in results["models"].items()
-    ]
+    figures = ", ".join(f"{name} {one:.4f}" for name, one in results[f"validation {METRIC} by centring"].items())
+    lines.append(
+        f"\nPopularity: {results['popularity'][METRIC]:.4f}. Languages centred: {results['centred']}, by the first "
+        f"model's mean {METRIC.upper()} over all languages on validation: {figures}."
+    )
     return "\n".join(lines)
 
 
@@ -171,6 +174,12 @@ def _trained(config: Any, splits: Any, table: ItemTable, languages: list[str]) -
         trainer = RecTrainer(RecModel.for_items(items, **config.model.as_dict()), arguments, splits=splits, items=items)
         trainer.train()
     return trainer.model
+
+
+def _mean_figure(model: RecModel, table: ItemTable, languages: list[str], targets: Targets) -> float:
+    """Over the items' own language and all others, both sides in each."""
+    judged = _in_languages(model, table, languages, targets, sides=("both",))
+    return float(np.mean([one.values(METRIC).mean() for one in judged.values()]))
 
 
 def _in_languages(
