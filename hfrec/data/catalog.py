@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hfrec.data.languages import check_language, detected, further_texts, language_columns, one_row_each
-from hfrec.data.pictures import is_key
+from hfrec.data.languages import (
+    check_language,
+    check_written,
+    detected,
+    further_texts,
+    is_language,
+    language_columns_of,
+    one_row_each,
+)
+from hfrec.data.pictures import is_key, picture_cells, with_images
 from hfrec.data.read import expand_path, read_table
 from hfrec.data.schema import (
     AUDIO,
@@ -27,9 +34,7 @@ from hfrec.data.schema import (
     require_columns,
 )
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 REMOVED = "removed"
-PICTURE_CELL = pl.Struct({"bytes": pl.Binary, "path": pl.String})
 
 
 class Catalog:
@@ -113,7 +118,7 @@ class Catalog:
         frame = read_table(source, "items", columns)
         require_columns(frame, [ITEM_ID], "items")
         frame, from_rows = one_row_each(check_ids(frame, ITEM_ID, "items"), text_columns)
-        in_languages = from_rows | _language_columns(language_columns, frame)
+        in_languages = from_rows | language_columns_of(frame, language_columns)
         repeated = frame[ITEM_ID].filter(frame[ITEM_ID].is_duplicated())
         if len(repeated):
             raise DataError(
@@ -127,10 +132,10 @@ class Catalog:
         require_columns(frame, text_columns, "items")
         written = dict.fromkeys([*text_columns, *(name for of in in_languages.values() for name in of)])
         frame = frame.with_columns(_as_text(frame[name]) for name in written)
-        _check_written(frame, in_languages)
-        frame, folder = _with_images(frame, images)
+        check_written(frame, in_languages)
+        frame, folder = with_images(frame, images)
         if IMAGE in frame.columns:
-            frame = frame.with_columns(_picture_cells(frame[IMAGE]))
+            frame = frame.with_columns(picture_cells(frame[IMAGE]))
         root = folder or (expand_path(root) if root is not None else None)
         if REMOVED not in frame.columns:
             frame = frame.with_columns(pl.lit(False).alias(REMOVED))
@@ -224,15 +229,12 @@ class Catalog:
         Raises:
             DataError: the catalogue has no such language.
         """
-        return self._joined_lines(self._columns_in(language))
-
-    def _columns_in(self, language: str) -> tuple[str, ...]:
         if language not in self.language_columns:
             raise DataError(
                 f"The catalogue has texts in the further languages {list(self.language_columns)}, got {language!r}. "
                 "Name their columns with `language_columns=`, or add a table with `with_texts`."
             )
-        return self.language_columns[language]
+        return self._joined_lines(self.language_columns[language])
 
     def _joined_lines(self, columns: Sequence[str]) -> list[str | None]:
         if not columns:
@@ -286,7 +288,7 @@ class Catalog:
                 f"{given.schema[ITEM_ID]} such as {given[ITEM_ID][0]!r}."
             )
         frame, columns = further_texts(self.frame, given, self.text_columns)
-        return self._with(frame, self.language_columns | columns)
+        return self._with(frame, {**self.language_columns, **columns})
 
     def with_language(self, language: str) -> Catalog:
         """A catalogue in which `language` is that of the items of which none is given."""
@@ -311,6 +313,11 @@ class Catalog:
 
     def _with_languages(self, languages: list[str | None]) -> Catalog:
         return self._with(self.frame.with_columns(pl.Series(LANGUAGE, languages, dtype=pl.String)))
+
+    def all_languages(self) -> list[str]:
+        """The languages that items have texts in, sorted; other sources of texts are none."""
+        further = filter(is_language, self.language_columns)
+        return sorted({language for language in self.languages() if language}.union(further))
 
     def _column(self, name: str) -> list[Any]:
         return self.frame[name].to_list() if name in self.frame.columns else [None] * len(self)
@@ -380,34 +387,6 @@ class Catalog:
             ) from error
 
 
-def _language_columns(given: Mapping[str, Sequence[str]] | str | None, frame: pl.DataFrame) -> dict[str, list[str]]:
-    named = language_columns(given, frame.columns)
-    require_columns(frame, [column for of in named.values() for column in of], "items")
-    return named
-
-
-def _check_written(frame: pl.DataFrame, in_languages: Mapping[str, Sequence[str]]) -> None:
-    for language, columns in in_languages.items():
-        if all(frame[name].null_count() == frame.height for name in columns):
-            raise DataError(
-                f"A language must have a text of some item; of {language!r} nothing is written in {list(columns)}."
-            )
-
-
-def _with_images(frame: pl.DataFrame, images: str | Path | None) -> tuple[pl.DataFrame, Path | None]:
-    """`frame` with an `image` column, and the folder that its paths are relative to where `images` names one."""
-    if images is None or (str(images) == IMAGE and IMAGE in frame.columns):
-        return frame, None
-    if str(images) in frame.columns:
-        return frame.drop(IMAGE, strict=False).rename({str(images): IMAGE}), None
-    folder = expand_path(images)
-    if not folder.is_dir():
-        raise DataError(f"`images` must be a column of the items table ({frame.columns}) or a folder, got {images!r}.")
-    found = {path.stem: path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES}
-    names = pl.Series(IMAGE, [found.get(str(item_id)) for item_id in frame[ITEM_ID].to_list()], dtype=pl.String)
-    return frame.drop(IMAGE, strict=False).with_columns(names), folder
-
-
 def _as_text(column: pl.Series) -> pl.Series:
     """`column` as strings; a list of words becomes `first, second`."""
     kind = column.dtype.inner if isinstance(column.dtype, pl.List) else column.dtype
@@ -418,28 +397,3 @@ def _as_text(column: pl.Series) -> pl.Series:
     if isinstance(column.dtype, pl.List):
         return column.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
     return column.cast(pl.String)
-
-
-def _picture_cells(column: pl.Series) -> pl.Series:
-    """`column` as `{bytes, path}` cells, the storage form of `datasets.Image`; PIL pictures become PNG bytes."""
-    if column.dtype == PICTURE_CELL:
-        return column
-    cells = [_picture_cell(value) for value in column.to_list()]
-    return pl.Series(column.name, cells, dtype=PICTURE_CELL)
-
-
-def _picture_cell(value: Any) -> dict[str, Any] | None:
-    if value is None or value == "":
-        return None
-    if isinstance(value, bytes):
-        return {"bytes": value, "path": None}
-    if isinstance(value, str | Path):
-        return {"bytes": None, "path": str(value)}
-    if isinstance(value, dict) and {"bytes", "path"} & value.keys():
-        cell = {"bytes": value.get("bytes"), "path": value.get("path")}
-        return cell if cell["bytes"] or cell["path"] else None
-    if hasattr(value, "save"):
-        png = io.BytesIO()
-        value.save(png, format="PNG")
-        return {"bytes": png.getvalue(), "path": None}
-    raise DataError(f"`{IMAGE}` must be a path, bytes or a PIL picture, got {type(value).__name__}: {value!r:.80}")

@@ -41,26 +41,26 @@ def check_language(name: str) -> str:
     return name
 
 
-def language_columns(given: Mapping[str, Sequence[str]] | str | None, columns: Sequence[str]) -> dict[str, list[str]]:
-    """For each language, or other source of texts, the columns that make up an item's text in it.
+def language_columns_of(frame: pl.DataFrame, given: Mapping[str, Sequence[str]] | str | None) -> dict[str, list[str]]:
+    """For each language, or other source of texts, the columns of `frame` that make up an item's text in it.
 
     Args:
-        given: that, or a pattern such as `title_{language}`, which finds the languages of `columns`.
+        given: that, or a pattern such as `title_{language}`, which finds the languages that there are.
 
     Raises:
-        DataError: an unknown language, a pattern that fits no column, a column of no language or of two.
+        DataError: an unknown language, a pattern that fits no column, a column that is not there or of two languages.
     """
     if isinstance(given, str):
         before, place, after = given.partition(_PLACE)
         found = {}
-        for column in columns if place else ():
+        for column in frame.columns if place else ():
             name = column.removeprefix(before).removesuffix(after)
             if column == f"{before}{name}{after}" and is_language(name):
                 found[name] = [column]
         if not found:
             raise DataError(
                 f"A pattern of language columns must hold `{_PLACE}` and fit a column of the items table, as "
-                f"`title_{_PLACE}` does `title_de`; got {given!r} for {list(columns)}."
+                f"`title_{_PLACE}` does `title_de`; got {given!r} for {frame.columns}."
             )
         return found
     named = {check_language(name): of for name, of in (given or {}).items()}
@@ -73,7 +73,17 @@ def language_columns(given: Mapping[str, Sequence[str]] | str | None, columns: S
     twice = sorted({column for column in every if every.count(column) > 1})
     if twice:
         raise DataError(f"A column must be of one language in `language_columns`, got {twice} twice.")
+    require_columns(frame, every, "items")
     return {name: list(of) for name, of in named.items()}
+
+
+def check_written(frame: pl.DataFrame, columns: Mapping[str, Sequence[str]]) -> None:
+    """Raise `DataError` for a language of whose `columns` none holds anything."""
+    for language, of in columns.items():
+        if all(frame[name].null_count() == frame.height for name in of):
+            raise DataError(
+                f"A language must have a text of some item; of {language!r} nothing is written in {list(of)}."
+            )
 
 
 def texts_as_columns(
@@ -98,9 +108,8 @@ def texts_as_columns(
         if taken := [column for column in columns.values() if column in frame.columns]:
             raise DataError(f"The items table has a column `{taken[0]}` already: rename it, or give the texts once.")
         of = rows.filter(pl.col(by) == name).select(ITEM_ID, *written).rename(columns)
+        check_written(of, {name: list(columns.values())})
         said = [column for column in columns.values() if of[column].null_count() < of.height]
-        if not said:
-            raise DataError(f"A language must have a text of some item; of {name!r} nothing is written in {written}.")
         frame = frame.join(of.select(ITEM_ID, *said), on=ITEM_ID, how="left", maintain_order="left")
         found[name] = said
     return frame, found

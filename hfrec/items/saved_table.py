@@ -81,9 +81,7 @@ class SavedTable:
             saved = read_json(path)
             modalities, encoders = list(saved["modalities"]), dict(saved["encoders"])
             hashes, items = dict(saved["whitening"]), saved["items"]
-            further = {name: (list(of["names"]), list(of["drawn"])) for name, of in saved.get("variants", {}).items()}
-            if not all(name in modalities and len(names) == len(drawn) for name, (names, drawn) in further.items()):
-                raise ValueError(f"variants must be of its modalities, got {further!r:.80}")
+            further = _told_variants(saved, modalities)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"The file {path} is not what `ItemTable.save` writes: {error}") from error
         if items != _ids_hash(catalog):
@@ -124,6 +122,16 @@ class SavedTable:
         """Those that are saved, and go along with other items; what was made for one training is not."""
         named = {modality: of.named() for modality, of in self.variants.items()}
         return {modality: of for modality, of in named.items() if of is not None}
+
+
+def _told_variants(saved: dict[str, Any], modalities: list[str]) -> dict[str, tuple[list[str], list[bool]]]:
+    """By modality, the names of the variants that a table is saved with, and whether training reads each."""
+    told = {name: (list(of["names"]), list(of["drawn"])) for name, of in saved.get("variants", {}).items()}
+    for name, (names, drawn) in told.items():
+        words, flags = (isinstance(one, str) for one in names), (isinstance(one, bool) for one in drawn)
+        if name not in modalities or len(names) != len(drawn) or not (all(words) and all(flags)):
+            raise ValueError(f"variants must be of its modalities and have names, got {told!r:.80}")
+    return told
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:

@@ -276,7 +276,7 @@ def model_facts(trainer: RecTrainer) -> dict[str, Any]:
         "parameters": sum(weight.numel() for weight in trainer.model.parameters()),
         "modalities": config.modalities,
         "encoders": trainer.model.items.fingerprint,
-        "languages": sorted({language for language in trainer.model.catalog.languages() if language}),
+        "languages": trainer.model.catalog.all_languages(),
         "loss": repr(trainer.loss),
         **augmentation_facts(trainer.args),
         "seed": trainer.args.seed,

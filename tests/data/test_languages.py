@@ -59,6 +59,7 @@ def test_further_texts_come_as_a_table() -> None:
     russian = [{"item_id": 2, "language": "ru", "title": "Синяя лампа"}]
     wider = catalog.with_texts(synonyms).with_texts(russian)
     assert list(wider.language_columns) == ["de", "synonyms", "ru"]
+    assert wider.with_language("en").all_languages() == ["de", "en", "ru"]
     assert wider.texts_in("synonyms") == ["Crimson cup", None, None]
     assert wider.texts_in("ru") == [None, "Синяя лампа", None]
     assert "ru" not in catalog.language_columns
