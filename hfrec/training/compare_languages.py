@@ -13,13 +13,17 @@ import numpy as np
 from transformers import set_seed
 
 from hfrec.data.catalog import Catalog
+from hfrec.data.files import read_json
 from hfrec.data.histories import Targets
+from hfrec.data.manifest import MANIFEST
 from hfrec.data.schema import DataError
+from hfrec.data.splits import Splits
 from hfrec.evaluation.bootstrap import kept_share
 from hfrec.evaluation.evaluator import Evaluation, evaluate
 from hfrec.items.languages import with_languages
 from hfrec.items.table import ItemTable
 from hfrec.models import RecModel
+from hfrec.models.artifact import load_recommender
 from hfrec.models.popularity import Popularity
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.data_section import DataConfig, cut_log, load_items, make_encoder
@@ -42,11 +46,13 @@ class LanguagesConfig:
         judged: the further languages in which each model is judged.
         trained: by a name, the further languages that a model reads in training beside the items' own; the first reads
             none, and is what the others are held against.
+        settings: by the name of a model, what it sets in `training`, such as `language_consistency`.
         centred: what is tried of `data.centre_languages`; validation of the first model chooses for all.
     """
 
     judged: list[str]
     trained: dict[str, list[str]]
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     centred: list[bool] = field(default_factory=lambda: [False, True])
 
     def __post_init__(self) -> None:
@@ -55,6 +61,8 @@ class LanguagesConfig:
                 "`judged` and `centred` must name something, and the first of `trained` no further language, `[]`; got "
                 f"{self.judged}, {self.centred} and {self.trained}."
             )
+        if unknown := sorted(set(self.settings) - set(self.trained)):
+            raise ValueError(f"`settings` must be of models that are `trained`, {list(self.trained)}, got {unknown}.")
 
 
 def build_languages_parser() -> ArgumentParser:
@@ -68,7 +76,7 @@ def compare_languages(config: Any) -> dict[str, Any]:
     """Each model in each language; also written to `<output_dir>/languages.json`, model by model.
 
     Catalogue, histories and targets are restricted to the items that have a text in every judged language. The models
-    are saved in folders of `output_dir`.
+    are saved in folders of `output_dir`; one that is there, of the same settings, is judged and not trained again.
 
     Args:
         config: what `build_languages_parser().parse_args()` gives.
@@ -92,6 +100,8 @@ def compare_languages(config: Any) -> dict[str, Any]:
     popularity = evaluate(Popularity.fit(splits.train_histories(catalog), items), targets)
     output = Path(arguments.output_dir)
     output.mkdir(parents=True, exist_ok=True)
+    path = output / "languages.json"
+    known = read_json(path)["models"] if path.exists() else {}
     results: dict[str, Any] = {
         "dataset": data.name,
         "protocol": splits.report,
@@ -104,24 +114,28 @@ def compare_languages(config: Any) -> dict[str, Any]:
     for name, languages in settings.trained.items():
         started = time.perf_counter()
         taught = tables[results.get("centred", settings.centred[0])]
-        model = _trained(config, splits, taught, languages)
-        model.item_encoder = encoder
+        told = _told(config, settings, name)
+        folder = output / name.replace(" ", "_")
+        is_there = name in known and known[name]["settings"] == told and (folder / MANIFEST).exists()
+        model = load_recommender(folder) if is_there else _trained(told, splits, taught, languages)
+        seconds = known[name]["seconds"] if is_there else round(time.perf_counter() - started)
         if not reference:
             figures = {centred: _mean_figure(model, of, settings.judged, validation) for centred, of in tables.items()}
             results["centred"] = max(figures, key=figures.__getitem__)
             results[f"validation {METRIC} by centring"] = {str(centred): one for centred, one in figures.items()}
         table = tables[results["centred"]]
-        model.attach(table.drawing(languages), model.statistics).save_pretrained(output / name.replace(" ", "_"))
-        seconds = time.perf_counter() - started
+        model.item_encoder = encoder
+        model.attach(table.drawing(languages), model.statistics).save_pretrained(folder)
         judged = _in_languages(model, table, settings.judged, targets, slices)
         reference = reference or judged
         results["models"][name] = {
             "trained on": languages,
             "own": judged[_OWN].metrics(),
             "languages": {language: _figures(judged, reference, language) for language in settings.judged},
-            "seconds": round(seconds),
+            "seconds": seconds,
+            "settings": told,
         }
-        (output / "languages.json").write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
+        path.write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
     return results
 
 
@@ -165,13 +179,22 @@ _OWN = ""
 """The evaluation in which all is read in the items' own language; others are called `language side`."""
 
 
-def _trained(config: Any, splits: Any, table: ItemTable, languages: list[str]) -> RecModel:
+def _told(config: Any, settings: LanguagesConfig, name: str) -> dict[str, Any]:
+    """All that a model's training depends on, as JSON has it."""
+    training = config.training.as_dict() | settings.settings.get(name, {})
+    told = {"data": config.data.as_dict(), "model": config.model.as_dict(), "training": training}
+    told["training"].pop("output_dir")
+    found: dict[str, Any] = json.loads(json.dumps(told | {"languages": settings.trained[name]}))
+    return found
+
+
+def _trained(told: dict[str, Any], splits: Splits, table: ItemTable, languages: list[str]) -> RecModel:
     """A model that read `table` in its own and in further `languages`."""
     with TemporaryDirectory() as folder:
-        arguments = RecTrainingArguments(**(config.training.as_dict() | {"output_dir": folder}))
+        arguments = RecTrainingArguments(folder, **told["training"])
         set_seed(arguments.seed)
         items = table.drawing(languages)
-        trainer = RecTrainer(RecModel.for_items(items, **config.model.as_dict()), arguments, splits=splits, items=items)
+        trainer = RecTrainer(RecModel.for_items(items, **told["model"]), arguments, splits=splits, items=items)
         trainer.train()
     return trainer.model
 

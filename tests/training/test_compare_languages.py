@@ -16,6 +16,7 @@ from hfrec.data.drawing import COLOURS, KINDS
 from hfrec.data.schema import DataError
 from hfrec.data.synthetic import Shop
 from hfrec.data.vocabulary import LANGUAGES, STYLES
+from hfrec.training import compare_languages as module
 from hfrec.training.compare_languages import (
     build_languages_parser,
     compare_languages,
@@ -76,6 +77,23 @@ def test_the_script_judges_models_in_languages(config: Path, python: Callable, s
         both = (model["languages"][language]["both"]["all"]["ndcg@10"] for model in (all_three, first))
         assert gain == pytest.approx(next(both) - next(both))
         assert first["languages"][language]["over the first"]["difference"] == 0 != gain
+
+
+def test_what_is_trained_is_not_trained_again(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = config.parent / "out/languages.json"
+    before = json.loads(path.read_text(encoding="utf-8"))
+    trained = []
+    real = module._trained
+    monkeypatch.setattr(module, "_trained", lambda *of: trained.append(of[-1]) or real(*of))
+    given = ["--config", str(config), "--languages.settings", "{all three: {language_consistency: 0.5}}"]
+    after = compare_languages(build_languages_parser().parse_args(given))
+    assert trained == [["de", "ru"]], "only what has other settings is trained again"
+    assert after["models"]["en"] == before["models"]["en"]
+    assert after["models"]["all three"]["settings"]["training"]["language_consistency"] == 0.5
+    assert after["models"]["all three"]["own"] != before["models"]["all three"]["own"]
+    with pytest.raises(ValueError, match=r"`settings` must be of models that are `trained`.*got \['none'\]"):
+        given = ["--config", str(config), "--languages.settings", "{none: {}}"]
+        compare_languages(build_languages_parser().parse_args(given))
 
 
 def test_a_saved_model_recommends_in_another_language(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
