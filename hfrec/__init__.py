@@ -50,12 +50,14 @@ _EXPORTS = {
     "TextNeighbours": "hfrec.models.neighbours",
     "VectorNeighbours": "hfrec.models.neighbours",
     "benchmark_table": "hfrec.training.benchmark_page",
+    "compare_languages": "hfrec.training.compare_languages",
     "compare_losses": "hfrec.training.compare",
     "compare_modalities": "hfrec.training.compare_modalities",
     "compare_updates": "hfrec.training.compare_updates",
     "evaluate": "hfrec.evaluation.evaluator",
     "few_shot_tables": "hfrec.training.few_shot",
     "fit_projector": "hfrec.training.aligning",
+    "languages_table": "hfrec.training.compare_languages",
     "load_interactions": "hfrec.data.interactions",
     "lora_targets": "hfrec.models.lora_targets",
     "losses_table": "hfrec.training.compare",
@@ -79,6 +81,7 @@ _EXPORTS = {
     "split_new_events": "hfrec.data.splits",
     "train_clip": "hfrec.training.contrastive",
     "updates_table": "hfrec.training.compare_updates",
+    "with_languages": "hfrec.items.languages",
     "with_variants": "hfrec.items.augmentation",
 }
 

@@ -105,6 +105,8 @@ def build_parser() -> argparse.ArgumentParser:
         help='one of the adapters saved with the model, or the folder or Hub id of another; "" for the base alone',
     )
 
+    recommend.add_argument("--language", help="read and name what is recommended in a further language: de")
+
     similar = commands.add_parser("similar", help="items whose content is alike")
     similar.add_argument("--model", required=True, help="a folder or a Hub id")
     similar.add_argument("--item", required=True)
@@ -167,6 +169,7 @@ def _imported(module: str, name: str) -> Callable[[], ArgumentParser]:
 build_run_parser = _imported("hfrec.training.run", "build_parser")
 build_losses_parser = _imported("hfrec.training.compare", "build_losses_parser")
 build_modalities_parser = _imported("hfrec.training.compare_modalities", "build_modalities_parser")
+build_languages_parser = _imported("hfrec.training.compare_languages", "build_languages_parser")
 build_update_parser = _imported("hfrec.training.update_run", "build_update_parser")
 build_updates_parser = _imported("hfrec.training.compare_updates", "build_updates_parser")
 build_benchmark_parser = _imported("hfrec.training.benchmark", "build_benchmark_parser")

@@ -314,6 +314,13 @@ CASES = {
     "an item twice": Case(items(lambda frame: frame.with_columns(item_id=pl.lit("a"))), "must be unique"),
     "text columns that are not there": Case(items(lambda frame: frame, text_columns='["nothing"]'), "column `nothing`"),
     "text columns that are none": Case(items(lambda frame: frame, text_columns="7"), "must be a list of names, got 7"),
+    "languages that are none": Case(
+        items(lambda frame: frame, language_columns='{"de": "title"}'), "language columns must be lists of names"
+    ),
+    "a language that nothing is written in": Case(
+        items(lambda frame: frame.with_columns(none=pl.lit(None, pl.String)), language_columns='{"de": ["none"]}'),
+        "of 'de' nothing is written",
+    ),
     "a picture out of its folder": Case(
         items(lambda frame: frame.with_columns(image=pl.struct(bytes=pl.lit(None, pl.Binary), path=pl.lit(STRAY)))),
         r"120 paths of pictures in .*items.parquet lead out of their folder, such as '" + STRAY,
@@ -367,6 +374,18 @@ CASES = {
     ),
     "a projector with more in it": Case(
         arrays(PROJECTOR, image__more=lambda _: np.ones(3)), "must hold a map and a hash for each modality"
+    ),
+    "languages without their vectors": Case(
+        settings("catalog/fingerprint.json", variants={"text": {"names": ["de"], "drawn": [True]}}),
+        "lacks the file .*text_variants.safetensors",
+    ),
+    "languages without names": Case(
+        settings("catalog/fingerprint.json", variants={"text": {"names": [7], "drawn": [True]}}),
+        "fingerprint.json is not what `ItemTable.save` writes",
+    ),
+    "a language out of the folder": Case(
+        settings("catalog/fingerprint.json", variants={"../text": {"names": ["de"], "drawn": [True]}}),
+        "fingerprint.json is not what `ItemTable.save` writes",
     ),
     "words of another index": Case(settings(WORDS, words=["one"]), "text index .* cannot be read"),
     "a pattern that is none": Case(settings(WORDS, pattern="("), "text index .* cannot be read"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hfrec.data.pictures import is_key
+from hfrec.data.languages import (
+    check_language,
+    check_written,
+    detected,
+    further_texts,
+    is_language,
+    language_columns_of,
+    one_row_each,
+)
+from hfrec.data.pictures import is_key, picture_cells, with_images
 from hfrec.data.read import expand_path, read_table
 from hfrec.data.schema import (
     AUDIO,
@@ -26,9 +34,7 @@ from hfrec.data.schema import (
     require_columns,
 )
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 REMOVED = "removed"
-PICTURE_CELL = pl.Struct({"bytes": pl.Binary, "path": pl.String})
 
 
 class Catalog:
@@ -42,6 +48,8 @@ class Catalog:
         root: the folder in which relative picture paths resolve; `None` if pictures are bytes or absent.
         text_columns: the columns that make up an item's text, in order.
         pictures: those that a saved catalogue keeps apart, by the key that stands in `image`.
+        language_columns: for each further language of the items' texts, or other source of them, the columns that make
+            up an item's text in it, in order.
     """
 
     def __init__(
@@ -50,11 +58,13 @@ class Catalog:
         root: Path | None,
         text_columns: Sequence[str],
         pictures: Mapping[str, bytes] | None = None,
+        language_columns: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.frame = frame
         self.root = root
         self.text_columns = tuple(text_columns)
         self.pictures: Mapping[str, bytes] = {} if pictures is None else pictures
+        self.language_columns = {name: tuple(of) for name, of in (language_columns or {}).items()}
         self._rows: dict[Any, int] = {item_id: row for row, item_id in enumerate(frame[ITEM_ID].to_list(), start=1)}
 
     @classmethod
@@ -65,6 +75,7 @@ class Catalog:
         images: str | Path | None = None,
         text_columns: Sequence[str] | None = None,
         columns: Mapping[str, str] | None = None,
+        language_columns: Mapping[str, Sequence[str]] | str | None = None,
     ) -> Catalog:
         """The catalogue in a Parquet, CSV or JSON-lines file; relative picture paths start at the file's folder.
 
@@ -72,7 +83,14 @@ class Catalog:
         or bytes.
         """
         root = expand_path(path).parent
-        return cls.from_frame(path, root=root, images=images, text_columns=text_columns, columns=columns)
+        return cls.from_frame(
+            path,
+            root=root,
+            images=images,
+            text_columns=text_columns,
+            columns=columns,
+            language_columns=language_columns,
+        )
 
     @classmethod
     def from_frame(
@@ -83,31 +101,41 @@ class Catalog:
         images: str | Path | None = None,
         text_columns: Sequence[str] | None = None,
         columns: Mapping[str, str] | None = None,
+        language_columns: Mapping[str, Sequence[str]] | str | None = None,
     ) -> Catalog:
         """The catalogue in anything that `read_table` opens.
 
+        An item may have a row for each `language` that its text is in: the first is its own.
+
+        Args:
+            language_columns: columns of the item's text in further languages, `{"de": ["title_de"]}`, or a pattern,
+                `title_{language}`.
+
         Raises:
             DataError: no `item_id`; null or duplicate ids; a named text column or picture folder that is not there;
-                a column `removed` that is not boolean.
+                a column `removed` that is not boolean; a language that there is not, or that nothing is written in.
         """
         frame = read_table(source, "items", columns)
         require_columns(frame, [ITEM_ID], "items")
-        frame = check_ids(frame, ITEM_ID, "items")
+        frame, from_rows = one_row_each(check_ids(frame, ITEM_ID, "items"), text_columns)
+        in_languages = from_rows | language_columns_of(frame, language_columns)
         repeated = frame[ITEM_ID].filter(frame[ITEM_ID].is_duplicated())
         if len(repeated):
             raise DataError(
                 f"`{ITEM_ID}` of the items table must be unique; {repeated.n_unique()} ids come more than once, "
-                f"such as {repeated[0]!r}."
+                f"such as {repeated[0]!r}. Rows of one item must differ in `{LANGUAGE}`."
             )
         if text_columns is None:
             text_columns = [name for name in TEXT_COLUMNS if name in frame.columns]
         if isinstance(text_columns, str) or len(set(text_columns)) < len(text_columns):
             raise DataError(f"`text_columns` must be a list of different columns, got {text_columns!r}.")
         require_columns(frame, text_columns, "items")
-        frame = frame.with_columns(_as_text(frame[name]) for name in text_columns)
-        frame, folder = _with_images(frame, images)
+        written = dict.fromkeys([*text_columns, *(name for of in in_languages.values() for name in of)])
+        frame = frame.with_columns(_as_text(frame[name]) for name in written)
+        check_written(frame, in_languages)
+        frame, folder = with_images(frame, images)
         if IMAGE in frame.columns:
-            frame = frame.with_columns(_picture_cells(frame[IMAGE]))
+            frame = frame.with_columns(picture_cells(frame[IMAGE]))
         root = folder or (expand_path(root) if root is not None else None)
         if REMOVED not in frame.columns:
             frame = frame.with_columns(pl.lit(False).alias(REMOVED))
@@ -116,7 +144,7 @@ class Catalog:
                 f"`{REMOVED}` of the items table must be true or false, got {frame.schema[REMOVED]} such as "
                 f"{frame[REMOVED][0]!r}. It marks items that are never recommended; rename a column of another meaning."
             )
-        return cls(frame.select(ITEM_ID, pl.exclude(ITEM_ID)), root, text_columns)
+        return cls(frame.select(ITEM_ID, pl.exclude(ITEM_ID)), root, text_columns, language_columns=in_languages)
 
     def __len__(self) -> int:
         """Number of items N, tombstones included, padding not."""
@@ -173,20 +201,46 @@ class Catalog:
             raise DataError(f"A row of this catalogue is in 1 … {len(self)}, got {outside[0]}; 0 is padding.")
         return self.frame[ITEM_ID].gather(places - 1).to_list()
 
-    def titles(self, rows: Iterable[int]) -> list[str | None]:
-        """What to call the items in `rows`: their `title`, else the first line of their text."""
+    def titles(self, rows: Iterable[int], language: str | None = None) -> list[str | None]:
+        """What to call the items in `rows`: their `title`, else the first line of their text; if named and there, the
+        first line of that in a further `language`."""
         index = np.asarray(list(rows), dtype=np.int64) - 1
+        if language is not None:
+            own, texts = self.titles(index + 1), self.texts_in(language)
+            lines = ((texts[place] or "").partition("\n")[0] for place in index)
+            return [line or title for line, title in zip(lines, own, strict=True)]
         if TITLE in self.frame.columns:
             return self.frame[TITLE].gather(index).to_list()
         texts = self.texts()
         return [text and text.partition("\n")[0] for text in (texts[place] for place in index)]
 
     def texts(self) -> list[str | None]:
-        """Each item's text `(N,)`: its text columns, one a line; `None` where nothing is written."""
-        if not self.text_columns:
+        """Each item's text `(N,)`: its text columns, one a line; `None` where nothing is written. An item that has a
+        text in further languages alone is read in the first of them."""
+        texts = self._joined_lines(self.text_columns)
+        for language in self.language_columns if None in texts else ():
+            further = self.texts_in(language)
+            texts = [other if text is None else text for text, other in zip(texts, further, strict=True)]
+        return texts
+
+    def texts_in(self, language: str) -> list[str | None]:
+        """Each item's text `(N,)` in one of `language_columns`, `None` where it has none.
+
+        Raises:
+            DataError: the catalogue has no such language.
+        """
+        if language not in self.language_columns:
+            raise DataError(
+                f"The catalogue has texts in the further languages {list(self.language_columns)}, got {language!r}. "
+                "Name their columns with `language_columns=`, or add a table with `with_texts`."
+            )
+        return self._joined_lines(self.language_columns[language])
+
+    def _joined_lines(self, columns: Sequence[str]) -> list[str | None]:
+        if not columns:
             return [None] * len(self)
         lines = pl.concat_str(
-            [pl.col(name).str.strip_chars().replace("", None) for name in self.text_columns],
+            [pl.col(name).str.strip_chars().replace("", None) for name in columns],
             separator="\n",
             ignore_nulls=True,
         )
@@ -219,6 +273,51 @@ class Catalog:
     def languages(self) -> list[str | None]:
         """Each item's language code `(N,)`, or `None`."""
         return self._column(LANGUAGE)
+
+    def with_texts(self, texts: Any) -> Catalog:
+        """A catalogue in which items have further texts: `texts` is a table (anything that `read_table` opens) of
+        `item_id`, `language` or `source`, and text columns, such as translations, or titles by synonyms.
+
+        Raises:
+            DataError: an unknown item or language; an item with two texts of one; a column is missing, or taken.
+        """
+        given = check_ids(read_table(texts, "texts"), ITEM_ID, "texts")
+        if given.schema[ITEM_ID] != self.frame.schema[ITEM_ID]:
+            raise DataError(
+                f"`{ITEM_ID}` of the texts must be {self.frame.schema[ITEM_ID]} as in the catalogue, got "
+                f"{given.schema[ITEM_ID]} such as {given[ITEM_ID][0]!r}."
+            )
+        frame, columns = further_texts(self.frame, given, self.text_columns)
+        return self._with(frame, {**self.language_columns, **columns})
+
+    def with_language(self, language: str) -> Catalog:
+        """A catalogue in which `language` is that of the items of which none is given."""
+        check_language(language)
+        return self._with_languages([found or language for found in self.languages()])
+
+    def with_detected_languages(self, least: float = 0.5, among: Sequence[str] | None = None) -> Catalog:
+        """A catalogue in which `language` is found by py3langid from an item's text where it is not given.
+
+        Args:
+            least: probability below which it stays unknown, as of many a short title.
+            among: the languages that come into question: the fewer, the surer.
+
+        Raises:
+            ImportError: py3langid is not installed.
+            ValueError: `least` is no probability, or py3langid does not know a language.
+        """
+        given = self.languages()
+        unknown = [text if language is None else None for text, language in zip(self.texts(), given, strict=True)]
+        found = detected(unknown, least, among)
+        return self._with_languages([old or new for old, new in zip(given, found, strict=True)])
+
+    def _with_languages(self, languages: list[str | None]) -> Catalog:
+        return self._with(self.frame.with_columns(pl.Series(LANGUAGE, languages, dtype=pl.String)))
+
+    def all_languages(self) -> list[str]:
+        """The languages that items have texts in, sorted; other sources of texts are none."""
+        further = filter(is_language, self.language_columns)
+        return sorted({language for language in self.languages() if language}.union(further))
 
     def _column(self, name: str) -> list[Any]:
         return self.frame[name].to_list() if name in self.frame.columns else [None] * len(self)
@@ -261,12 +360,18 @@ class Catalog:
         gone = pl.col(ITEM_ID).is_in(list(item_ids))
         return self._with(self.frame.with_columns((pl.col(REMOVED) | gone).alias(REMOVED)))
 
-    def _with(self, frame: pl.DataFrame) -> Catalog:
-        return Catalog(frame, self.root, self.text_columns, self.pictures)
+    def only(self, kept: np.ndarray) -> Catalog:
+        """The catalogue of the items that `kept` `(N,)` bool marks; their rows are others."""
+        return self._with(self.frame.filter(pl.Series(kept)))
+
+    def _with(self, frame: pl.DataFrame, language_columns: Mapping[str, Sequence[str]] | None = None) -> Catalog:
+        in_languages = self.language_columns if language_columns is None else language_columns
+        return Catalog(frame, self.root, self.text_columns, self.pictures, in_languages)
 
     def _checked(self, items: Any) -> pl.DataFrame:
         given = read_table(items, "items")
-        new = Catalog.from_frame(given, text_columns=[n for n in self.text_columns if n in given.columns]).frame
+        written = [*self.text_columns, *(name for of in self.language_columns.values() for name in of)]
+        new = Catalog.from_frame(given, text_columns=[name for name in written if name in given.columns]).frame
         ids, own_ids = new.schema[ITEM_ID], self.frame.schema[ITEM_ID]
         if ids != own_ids:
             raise DataError(
@@ -282,20 +387,6 @@ class Catalog:
             ) from error
 
 
-def _with_images(frame: pl.DataFrame, images: str | Path | None) -> tuple[pl.DataFrame, Path | None]:
-    """`frame` with an `image` column, and the folder that its paths are relative to where `images` names one."""
-    if images is None or (str(images) == IMAGE and IMAGE in frame.columns):
-        return frame, None
-    if str(images) in frame.columns:
-        return frame.drop(IMAGE, strict=False).rename({str(images): IMAGE}), None
-    folder = expand_path(images)
-    if not folder.is_dir():
-        raise DataError(f"`images` must be a column of the items table ({frame.columns}) or a folder, got {images!r}.")
-    found = {path.stem: path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES}
-    names = pl.Series(IMAGE, [found.get(str(item_id)) for item_id in frame[ITEM_ID].to_list()], dtype=pl.String)
-    return frame.drop(IMAGE, strict=False).with_columns(names), folder
-
-
 def _as_text(column: pl.Series) -> pl.Series:
     """`column` as strings; a list of words becomes `first, second`."""
     kind = column.dtype.inner if isinstance(column.dtype, pl.List) else column.dtype
@@ -306,28 +397,3 @@ def _as_text(column: pl.Series) -> pl.Series:
     if isinstance(column.dtype, pl.List):
         return column.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
     return column.cast(pl.String)
-
-
-def _picture_cells(column: pl.Series) -> pl.Series:
-    """`column` as `{bytes, path}` cells, the storage form of `datasets.Image`; PIL pictures become PNG bytes."""
-    if column.dtype == PICTURE_CELL:
-        return column
-    cells = [_picture_cell(value) for value in column.to_list()]
-    return pl.Series(column.name, cells, dtype=PICTURE_CELL)
-
-
-def _picture_cell(value: Any) -> dict[str, Any] | None:
-    if value is None or value == "":
-        return None
-    if isinstance(value, bytes):
-        return {"bytes": value, "path": None}
-    if isinstance(value, str | Path):
-        return {"bytes": None, "path": str(value)}
-    if isinstance(value, dict) and {"bytes", "path"} & value.keys():
-        cell = {"bytes": value.get("bytes"), "path": value.get("path")}
-        return cell if cell["bytes"] or cell["path"] else None
-    if hasattr(value, "save"):
-        png = io.BytesIO()
-        value.save(png, format="PNG")
-        return {"bytes": png.getvalue(), "path": None}
-    raise DataError(f"`{IMAGE}` must be a path, bytes or a PIL picture, got {type(value).__name__}: {value!r:.80}")

@@ -1,8 +1,9 @@
-"""Pictures that came as bytes, in a file apart from the items and found by their hash: a list needs none of them."""
+"""Pictures of items: the cells that hold them; and those that came as bytes, in a file apart, found by their hash."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 import polars as pl
 
 from hfrec.data.files import read_parquet
-from hfrec.data.schema import IMAGE, DataError
+from hfrec.data.read import expand_path
+from hfrec.data.schema import IMAGE, ITEM_ID, DataError
 
 KEY, BYTES = "sha256", "bytes"
 _PREFIX = "sha256:"
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+PICTURE_CELL = pl.Struct({"bytes": pl.Binary, "path": pl.String})
 
 
 def picture_key(content: bytes) -> str:
@@ -77,3 +81,42 @@ class PictureFile(Mapping[str, bytes]):
 
     def __len__(self) -> int:
         return len(self._pictures)
+
+
+def picture_cells(column: pl.Series) -> pl.Series:
+    """`column` as `{bytes, path}` cells, the storage form of `datasets.Image`; PIL pictures become PNG bytes."""
+    if column.dtype == PICTURE_CELL:
+        return column
+    cells = [_picture_cell(value) for value in column.to_list()]
+    return pl.Series(column.name, cells, dtype=PICTURE_CELL)
+
+
+def _picture_cell(value: Any) -> dict[str, Any] | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, bytes):
+        return {"bytes": value, "path": None}
+    if isinstance(value, str | Path):
+        return {"bytes": None, "path": str(value)}
+    if isinstance(value, dict) and {"bytes", "path"} & value.keys():
+        cell = {"bytes": value.get("bytes"), "path": value.get("path")}
+        return cell if cell["bytes"] or cell["path"] else None
+    if hasattr(value, "save"):
+        png = io.BytesIO()
+        value.save(png, format="PNG")
+        return {"bytes": png.getvalue(), "path": None}
+    raise DataError(f"`{IMAGE}` must be a path, bytes or a PIL picture, got {type(value).__name__}: {value!r:.80}")
+
+
+def with_images(frame: pl.DataFrame, images: str | Path | None) -> tuple[pl.DataFrame, Path | None]:
+    """`frame` with an `image` column, and the folder that its paths are relative to where `images` names one."""
+    if images is None or (str(images) == IMAGE and IMAGE in frame.columns):
+        return frame, None
+    if str(images) in frame.columns:
+        return frame.drop(IMAGE, strict=False).rename({str(images): IMAGE}), None
+    folder = expand_path(images)
+    if not folder.is_dir():
+        raise DataError(f"`images` must be a column of the items table ({frame.columns}) or a folder, got {images!r}.")
+    found = {path.stem: path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES}
+    names = pl.Series(IMAGE, [found.get(str(item_id)) for item_id in frame[ITEM_ID].to_list()], dtype=pl.String)
+    return frame.drop(IMAGE, strict=False).with_columns(names), folder

@@ -43,6 +43,20 @@ class Interval:
         return f"{self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}], {self.relative:+.1f} %"
 
 
+@dataclass(frozen=True)
+class Share:
+    """One mean as a share of another, 1 for all of it, and where it lies when other users had come.
+
+    Attributes:
+        share: the first mean over the second, NaN where that is 0.
+        low, high: ends of the interval.
+    """
+
+    share: float
+    low: float
+    high: float
+
+
 def paired_interval(
     values_a: np.ndarray,
     values_b: np.ndarray,
@@ -63,6 +77,38 @@ def paired_interval(
     Raises:
         ValueError: no values, lengths that differ, values that are not numbers, or a level outside 0 … 1.
     """
+    values_a, values_b = _checked(values_a, values_b, users, draws, level)
+    differences = values_a - values_b
+    means, counts = _resampled([differences, np.ones_like(differences)], users, draws, seed)
+    low, high = np.quantile(means / counts, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(differences.mean()), float(low), float(high), draws, level, float(values_b.mean()))
+
+
+def kept_share(
+    values_a: np.ndarray,
+    values_b: np.ndarray,
+    users: np.ndarray,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Share:
+    """Percentile bootstrap of mean(`values_a`) / mean(`values_b`), both `(T,)` on the same targets; see
+    `paired_interval`.
+
+    >>> kept_share(np.array([0.5, 0.25]), np.array([1.0, 0.5]), np.array([0, 1])).share
+    0.5
+    """
+    values_a, values_b = _checked(values_a, values_b, users, draws, level)
+    if not values_b.any():
+        return Share(float("nan"), float("nan"), float("nan"))
+    ours, theirs = _resampled([values_a, values_b], users, draws, seed)
+    low, high = np.nanquantile(ours / np.where(theirs > 0, theirs, np.nan), [(1 - level) / 2, (1 + level) / 2])
+    return Share(float(values_a.mean() / values_b.mean()), float(low), float(high))
+
+
+def _checked(
+    values_a: np.ndarray, values_b: np.ndarray, users: np.ndarray, draws: int, level: float
+) -> tuple[np.ndarray, np.ndarray]:
     values_a, values_b = np.asarray(values_a, np.float64), np.asarray(values_b, np.float64)
     if not len(values_a) or not values_a.shape == values_b.shape == np.shape(users):
         raise ValueError(
@@ -73,17 +119,20 @@ def paired_interval(
         raise ValueError("`values_a` and `values_b` must be finite, got NaN or infinity.")
     if draws < 1 or not 0 < level < 1:
         raise ValueError(f"`draws` must be at least 1 and `level` between 0 and 1, got {draws} and {level}.")
-    differences = values_a - values_b
-    owner = np.unique(users, return_inverse=True)[1]
-    sums = np.bincount(owner, weights=differences)
-    counts = np.bincount(owner).astype(np.float64)
+    return values_a, values_b
 
+
+def _resampled(columns: list[np.ndarray], users: np.ndarray, draws: int, seed: int) -> list[np.ndarray]:
+    """The sums `(draws,)` of each of `columns` `(T,)` over the users of each draw."""
+    owner = np.unique(users, return_inverse=True)[1]
+    sums = [np.bincount(owner, weights=column) for column in columns]
+    num_users = len(sums[0])
     rng = np.random.default_rng(seed)
-    means = np.empty(draws)
-    step = max(1, CHUNK_SIZE // len(sums))
+    found = [np.empty(draws) for _ in columns]
+    step = max(1, CHUNK_SIZE // num_users)
     for start in range(0, draws, step):
         stop = min(start + step, draws)
-        drawn = rng.integers(len(sums), size=(stop - start, len(sums)), dtype=np.int64)
-        means[start:stop] = sums[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(differences.mean()), float(low), float(high), draws, level, float(values_b.mean()))
+        drawn = rng.integers(num_users, size=(stop - start, num_users), dtype=np.int64)
+        for of_draws, of_users in zip(found, sums, strict=True):
+            of_draws[start:stop] = of_users[drawn].sum(1)
+    return found

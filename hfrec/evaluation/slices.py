@@ -34,6 +34,8 @@ def target_slices(
     * `new_user`: the user has no training event. Left out where histories carry no user ids.
     * `first_target`: the first of each user's targets, where some user has several.
     * `language=xx`: the target's language, where the catalogue has languages.
+    * `history_language=xx`: the language of more than half of the items that the user had before the target; and
+      `cross_language`: the target is in another one. Left out where all items are in one language.
 
     Args:
         train: the histories that the model learned from.
@@ -59,8 +61,14 @@ def target_slices(
     if not first.all():
         slices["first_target"] = first
     languages = np.array([None, *catalog.languages()], dtype=object)[rows]
-    for language in sorted({language for language in languages if language is not None}):
+    codes = sorted({language for language in languages if language is not None})
+    for language in codes:
         slices[f"language={language}"] = languages == language
+    if len(codes) > 1:
+        before = _history_languages(targets, catalog, codes)
+        slices |= {f"history_language={language}": before == language for language in codes}
+        is_known = (before != None) & (languages != None)  # noqa: E711, elementwise
+        slices["cross_language"] = (is_known & (before != languages)).astype(bool)
     return {name: chosen for name, chosen in slices.items() if chosen.any()}
 
 
@@ -70,6 +78,17 @@ def part_slices(
     """The slices of a part's `targets`; where the split holds items out for it, those are the cold ones."""
     held_out = splits.held_out.get(part)
     return target_slices(targets, train, catalog, None if held_out is None else catalog.rows(held_out))
+
+
+def _history_languages(targets: Targets, catalog: Catalog, codes: list[str]) -> np.ndarray:
+    """The language `(T,)` of more than half of the items before each target, `None` where no language is."""
+    of_events = np.array([None, *catalog.languages()], dtype=object)[targets.sequences.rows]
+    starts = targets.sequences.offsets[targets.users]
+    found = np.full(len(targets), None, dtype=object)
+    for language in codes:
+        seen = np.concatenate([[0], np.cumsum(of_events == language)])
+        found[2 * (seen[starts + targets.positions] - seen[starts]) > targets.positions] = language
+    return found
 
 
 def _first_targets(targets: Targets) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch import Tensor
 from hfrec.data.catalog import Catalog
 from hfrec.data.schema import DataError
 from hfrec.items.encoder import ItemEncoder
+from hfrec.items.languages import with_texts_read
 from hfrec.items.table import ItemTable
 
 
@@ -23,7 +24,9 @@ def with_new_items(items: ItemTable, catalog: Catalog, encoder: ItemEncoder) -> 
         DataError: the vectors of `items` are of another encoder.
     """
     rows = np.arange(items.catalog.num_rows, catalog.num_rows)
-    return items.append(catalog, *read_items(items, catalog, rows, encoder, encoder.modalities))
+    return with_texts_read(
+        items.append(catalog, *read_items(items, catalog, rows, encoder, encoder.modalities)), rows, encoder
+    )
 
 
 def check_encoder(items: ItemTable, encoder: ItemEncoder, modality: str) -> None:

@@ -19,6 +19,7 @@ from hfrec.data.schema import DataError
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.pictures import PictureError, open_picture
 from hfrec.items.table import ItemTable
+from hfrec.items.variants import Variants
 
 _AT_ONCE = 1024
 """Items whose augmented pictures are in memory together."""
@@ -144,7 +145,7 @@ def with_variants(
         for name in modalities:
             there = augmented.present[name][:, None]
             variants[name].append(torch.where(there, augmented.vectors[name], items.vectors[name]))
-    return items.varied({name: torch.stack(of) for name, of in variants.items()})
+    return items.varied({name: Variants.augmented(torch.stack(of)) for name, of in variants.items()})
 
 
 def _texts(catalog: Catalog, augmentation: TextAugmentation, random: np.random.Generator) -> Iterator[str | None]:

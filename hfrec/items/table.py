@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import logging
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hfrec.data.catalog import Catalog
-from hfrec.data.files import read_json
 from hfrec.data.schema import DataError
-from hfrec.items.modality_file import DTYPES, read_modality
-from hfrec.items.whitening import center_and_whitening, whitened, whitening_hash
+from hfrec.items.saved_table import SavedTable
+from hfrec.items.tensors import VECTOR_DTYPES
+from hfrec.items.variants import Variants
+from hfrec.items.whitening import center_and_whitening, whitened
 
-FINGERPRINT_FILE = "fingerprint.json"
 logger = logging.getLogger(__name__)
 
 
-class ItemTable:
+class ItemTable(SavedTable):
     """One array of vectors for each modality of a catalogue's items.
 
     A plain object, neither module nor buffer. Vectors may stay memory-mapped; `gather` touches only the
@@ -43,7 +39,7 @@ class ItemTable:
         whitening: for each modality (F, F) float32, which centred vectors were multiplied by: their root mean square
             length is 1 then. Of a vector of several `layers` each is whitened by itself.
         fingerprint: for each modality what decided its vectors (see `ItemEncoder.fingerprint`).
-        variants: for some modalities (V, N+1, F), what training reads now and then in place of the vectors.
+        variants: for some modalities what items may be read as instead, such as their texts in other languages.
     """
 
     def __init__(
@@ -54,7 +50,7 @@ class ItemTable:
         center: dict[str, Tensor],
         whitening: dict[str, Tensor],
         fingerprint: dict[str, Any],
-        variants: dict[str, Tensor] | None = None,
+        variants: dict[str, Variants] | None = None,
     ) -> None:
         self.catalog = catalog
         self.vectors = vectors
@@ -158,9 +154,7 @@ class ItemTable:
         for modality, vectors in self.vectors.items():
             values = vectors[index]
             if varied and modality in self.variants:
-                variants = self.variants[modality]
-                drawn = torch.randint(len(variants) + 1, index.shape, device=home)
-                values = torch.where((drawn > 0).unsqueeze(-1), variants[(drawn - 1).clamp(min=0), index], values)
+                values = self.variants[modality].draw(index, values)
             gathered[modality] = values.to(target).float(), self.present[modality][index].to(target)
         return gathered
 
@@ -181,13 +175,66 @@ class ItemTable:
             {name: value.to(device) for name, value in self.center.items()},
             {name: value.to(device) for name, value in self.whitening.items()},
             self.fingerprint,
-            {name: value.to(device) for name, value in self.variants.items()},
+            {name: of.to(device) for name, of in self.variants.items()},
         )
 
-    def varied(self, variants: dict[str, Tensor]) -> ItemTable:
-        """The same table with `variants`, which `save` leaves out."""
+    def varied(self, variants: Mapping[str, Variants]) -> ItemTable:
+        """The same table with `variants`, beside those of other names that it has."""
+        joined = {
+            name: self.variants[name].joined(of, self.present[name]) if name in self.variants else of
+            for name, of in variants.items()
+        }
+        return self._with(self.vectors, self.variants | joined)
+
+    def drawing(self, names: Collection[str]) -> ItemTable:
+        """The same table, of whose variants training reads those called so; `[]`: it reads each item as it is.
+
+        Raises:
+            DataError: there is no variant of a name.
+        """
+        for name in names:
+            self._check_variant(name)
+        return self._with(self.vectors, {modality: of.drawing(names) for modality, of in self.variants.items()})
+
+    def drawing_others(self) -> ItemTable:
+        """The same table, of whose items training reads a variant wherever there is one, never the item as it is."""
+        return self._with(self.vectors, {modality: replace(of, own=False) for modality, of in self.variants.items()})
+
+    def in_language(self, name: str) -> ItemTable:
+        """The table of the items as they read in a further language, or from another source; as they are where they
+        have no text of it.
+
+        Raises:
+            DataError: there is no variant of that name.
+        """
+        self._check_variant(name)
+        vectors = {
+            modality: self.variants[modality].instead(name, own)
+            if modality in self.variants and name in self.variants[modality].named_ones
+            else own
+            for modality, own in self.vectors.items()
+        }
+        return self._with(vectors, {})
+
+    def averaged(self) -> ItemTable:
+        """The table in which an item is the mean of its own vector and of its variants."""
+        vectors = {
+            modality: self.variants[modality].mean(own) if modality in self.variants else own
+            for modality, own in self.vectors.items()
+        }
+        return self._with(vectors, {})
+
+    def _check_variant(self, name: str) -> None:
+        known = [one for of in self.variants.values() for one in of.named_ones]
+        if name not in known:
+            raise DataError(
+                f"The item table has vectors in the further languages {known}, got {name!r}. "
+                "Encode it: `with_languages(items, encoder)`."
+            )
+
+    def _with(self, vectors: dict[str, Tensor], variants: Mapping[str, Variants]) -> ItemTable:
         return ItemTable(
-            self.catalog, self.vectors, self.present, self.center, self.whitening, self.fingerprint, variants
+            self.catalog, vectors, self.present, self.center, self.whitening, self.fingerprint, dict(variants)
         )
 
     def append(
@@ -220,6 +267,7 @@ class ItemTable:
             self.center,
             self.whitening,
             self.fingerprint,
+            {name: of.lengthened(catalog.num_rows) for name, of in self._kept_variants().items()},
         )
 
     def update(
@@ -248,7 +296,9 @@ class ItemTable:
             new_vectors[name][index] = values[name].to(new_vectors[name].device)
             new_present[name] = self.present[name].clone()
             new_present[name][index] = masks[name].to(new_present[name].device)
-        return ItemTable(catalog, new_vectors, new_present, self.center, self.whitening, self.fingerprint)
+        return ItemTable(
+            catalog, new_vectors, new_present, self.center, self.whitening, self.fingerprint, self._kept_variants()
+        )
 
     def _fitting(
         self,
@@ -277,75 +327,6 @@ class ItemTable:
                 raise DataError(f"Items that have {name} need {name} vectors, got a mask alone.")
         return values, masks
 
-    def save(self, folder: str | Path) -> None:
-        """Write `<modality>.safetensors` and `fingerprint.json`, each beside and renamed."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, values in self.vectors.items():
-            tensors = {
-                "vectors": values.cpu().contiguous(),
-                "present": self.present[name].cpu().contiguous(),
-                "center": self.center[name].cpu().contiguous(),
-                "whitening": self.whitening[name].cpu().contiguous(),
-            }
-            half_written = folder / f"{name}.safetensors.half-written"
-            save_file(tensors, half_written)
-            os.replace(half_written, folder / f"{name}.safetensors")
-        content = {
-            "modalities": list(self.modalities),
-            "encoders": self.fingerprint,
-            "whitening": {name: whitening_hash(self.center[name], self.whitening[name]) for name in self.modalities},
-            "items": _ids_hash(self.catalog),
-        }
-        half_written = folder / (FINGERPRINT_FILE + ".half-written")
-        half_written.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-        os.replace(half_written, folder / FINGERPRINT_FILE)
-
-    @classmethod
-    def load(cls, folder: str | Path, catalog: Catalog, fingerprint: Mapping[str, Any] | None = None) -> ItemTable:
-        """The table that `save` wrote, memory-mapped; shapes are read from the headers before anything else.
-
-        Args:
-            folder: where `save` wrote.
-            catalog: the same items in the same order.
-            fingerprint: if given, the `ItemEncoder.fingerprint` that the vectors must have.
-
-        Raises:
-            DataError: a file is missing, cut short or not of this catalogue; another encoder or whitening.
-        """
-        folder = Path(folder)
-        path = folder / FINGERPRINT_FILE
-        if not path.is_file():
-            raise DataError(f"The item table in {str(folder)!r} lacks {FINGERPRINT_FILE}.")
-        try:
-            saved = read_json(path)
-            modalities, encoders = list(saved["modalities"]), dict(saved["encoders"])
-            hashes, items = dict(saved["whitening"]), saved["items"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"The file {path} is not what `ItemTable.save` writes: {error}") from error
-        if items != _ids_hash(catalog):
-            raise DataError(
-                f"The item table in {str(folder)!r} must belong to these {len(catalog)} items in this order; "
-                "it was saved with others. Load it with the catalogue that it was saved with."
-            )
-        if fingerprint is not None and dict(fingerprint) != encoders:
-            differing = sorted(
-                name for name in {*fingerprint, *encoders} if fingerprint.get(name) != encoders.get(name)
-            )
-            raise DataError(
-                f"The vectors in {str(folder)!r} are of a catalogue encoded by another encoder: {differing} "
-                "differ. Encode the whole catalogue anew, or use the encoder that was saved."
-            )
-        vectors, present, center, whitening = {}, {}, {}, {}
-        for name in modalities:
-            if not isinstance(name, str) or not name.isidentifier():
-                raise DataError(f"A modality in {path} must be a plain name, got {name!r}.")
-            file = folder / f"{name}.safetensors"
-            vectors[name], present[name], center[name], whitening[name] = read_modality(file, catalog.num_rows)
-            if hashes.get(name) != whitening_hash(center[name], whitening[name]):
-                raise DataError(f"The whitening in {file} is not the one of {path}: the files are of two tables.")
-        return cls(catalog, vectors, present, center, whitening, encoders)
-
 
 def _checked(
     modality: str, vectors: Tensor | np.ndarray, present: Tensor | np.ndarray, ids: list[Any]
@@ -353,7 +334,7 @@ def _checked(
     values, mask = torch.as_tensor(vectors), torch.as_tensor(present)
     if values.ndim != 2 or values.shape[0] != len(ids) or values.shape[1] < 1:
         raise DataError(f"The {modality} vectors must be ({len(ids)}, F), got {tuple(values.shape)}.")
-    if values.dtype not in DTYPES.values():
+    if values.dtype not in VECTOR_DTYPES.values():
         raise DataError(f"The {modality} vectors must be float16 or float32, got {values.dtype}.")
     if mask.shape != (len(ids),) or mask.dtype != torch.bool:
         raise DataError(f"The {modality} mask must be ({len(ids)},) bool, got {tuple(mask.shape)} {mask.dtype}.")
@@ -369,7 +350,3 @@ def _checked(
 def _widths(made_by: Any) -> list[int]:
     """How wide the layers are of which an encoder's fingerprint says that it was read in layers; else nothing."""
     return list(made_by.get("layers", {}).get("widths", [])) if isinstance(made_by, Mapping) else []
-
-
-def _ids_hash(catalog: Catalog) -> str:
-    return hashlib.sha256(json.dumps(catalog.item_ids, ensure_ascii=False).encode()).hexdigest()

@@ -4,6 +4,7 @@
 config.json  model.safetensors  preprocessor_config.json         what the model is
 baseline.safetensors                                             what a baseline was fitted to
 catalog/items.parquet  <modality>.safetensors  fingerprint.json  statistics.safetensors  text_index.*
+catalog/<modality>_variants.safetensors                          vectors of further languages
 catalog/pictures.parquet                                         pictures that came as bytes
 catalog/projector.safetensors                                    a space that text and picture share
 item_encoder/encoder.json  <modality>/                           how to encode new items, adapters of the encoders
@@ -71,7 +72,7 @@ MODEL_TYPES = {
 }
 """Where the class of each `model_type` is; a folder names one of these and nothing else."""
 
-_TEXT_COLUMNS = "hfrec.text_columns"
+_TEXT_COLUMNS, _LANGUAGE_COLUMNS = "hfrec.text_columns", "hfrec.language_columns"
 _PICTURES_AT_ONCE = 1024
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 # safetensors and polars put the system's error into their own; torch's writer says where in its source it failed.
@@ -330,7 +331,10 @@ def save_catalog(catalog: Catalog, folder: Path) -> None:
     """Write `items.parquet`; pictures that are paths stay where they are, those that are bytes get their own file."""
     folder.mkdir(parents=True, exist_ok=True)
     frame, pictures = apart(catalog.frame, catalog.pictures)
-    frame.write_parquet(folder / ITEMS_FILE, metadata={_TEXT_COLUMNS: json.dumps(catalog.text_columns)})
+    metadata = {_TEXT_COLUMNS: json.dumps(catalog.text_columns)}
+    if catalog.language_columns:
+        metadata[_LANGUAGE_COLUMNS] = json.dumps(catalog.language_columns)
+    frame.write_parquet(folder / ITEMS_FILE, metadata=metadata)
     if len(pictures):
         pictures.write_parquet(folder / PICTURES_FILE, row_group_size=_PICTURES_AT_ONCE)
 
@@ -353,9 +357,16 @@ def load_catalog(
         text_columns = json.loads(metadata[_TEXT_COLUMNS])
         if not isinstance(text_columns, list) or not all(isinstance(name, str) for name in text_columns):
             raise ValueError(f"the text columns must be a list of names, got {text_columns!r:.80}")
+        in_languages = json.loads(metadata.get(_LANGUAGE_COLUMNS, "{}"))
+        if not isinstance(in_languages, dict) or not all(
+            isinstance(of, list) and all(isinstance(name, str) for name in of) for of in in_languages.values()
+        ):
+            raise ValueError(f"the language columns must be lists of names, got {in_languages!r:.80}")
     except (KeyError, ValueError, RecursionError) as error:
         raise DataError(f"The file {path} cannot be read: {error}") from error
-    catalog = Catalog.from_frame(_without_strays(frame, path), root=images, text_columns=text_columns)
+    catalog = Catalog.from_frame(
+        _without_strays(frame, path), root=images, text_columns=text_columns, language_columns=in_languages
+    )
     if artifact is not None and artifact.has(f"{CATALOG}/{PICTURES_FILE}"):
         catalog.pictures = PictureFile(lambda: artifact.require(f"{CATALOG}/{PICTURES_FILE}") / CATALOG / PICTURES_FILE)
     elif pictures.exists():

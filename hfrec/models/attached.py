@@ -27,6 +27,7 @@ class Attached:
         items: the catalogue and its vectors; `None` before one is attached.
         statistics: what was counted.
         text_index: the words of the items.
+        history_items: the table by which items of histories are read, where that is another one, see `reading`.
         id_table_ids: the items that have a row of the id table, in the order of its rows.
     """
 
@@ -37,6 +38,7 @@ class Attached:
     projector: Projector | None
     statistics: Statistics | None
     text_index: TextIndex | None
+    history_items: ItemTable | None
     id_table_ids: list[Any]
     _pairs: dict[str, Pairs] | None
     _factors: ItemFactors | None
@@ -74,7 +76,7 @@ class Attached:
             statistics = self.statistics.carried_to(self.catalog, items.catalog)
         if text_index is None and self.items is not None and self.text_index is not None:
             text_index = self.text_index.carried_to(self.catalog, items.catalog)
-        self.items, self.text_index = items, text_index
+        self.items, self.text_index, self.history_items = items, text_index, None
         self._words = None
         if text_index is not None and text_index.axes.size:
             self._words = torch.from_numpy(text_index.dense())
@@ -123,6 +125,27 @@ class Attached:
         texts = items.catalog.texts()
         words = TextIndex.fit(texts) if "words" in (self.config.memories or ()) and any(texts) else None
         return other.attach(items, None, words)
+
+    def reading(self, histories: ItemTable, candidates: ItemTable | None = None) -> Self:
+        """A model of the same weights, counts and ids that reads the items of histories by one table and those that it
+        scores by another, such as `items.in_language("de")`.
+
+        Args:
+            histories: a table of the attached catalogue, by its encoder.
+            candidates: another one; by default the same.
+
+        Raises:
+            DataError: a table is of other items, of other widths, or of another encoder.
+        """
+        own = self._attached()
+        for table in filter(None, (histories, candidates)):
+            if table.sizes != own.sizes or table.catalog.item_ids != own.catalog.item_ids:
+                raise DataError(f"A model reads tables of its own items, {own!r}, got {table!r}.")
+            _check_encoders(table, own.fingerprint)
+        other = copy.copy(self)
+        other.items, other.history_items = candidates or histories, histories
+        other._item_vectors = None
+        return other
 
     def grow_item_ids(self, item_ids: Sequence[Any]) -> Self:
         """Give each of `item_ids` that has none a row of the id table; rows that are there stay."""

@@ -93,6 +93,7 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
         self.items: ItemTable | None = None
         self.statistics: Statistics | None = None
         self.text_index: TextIndex | None = None
+        self.history_items: ItemTable | None = None
         self._pairs: dict[str, Pairs] | None = None
         self._factors: ItemFactors | None = None
         self.item_encoder: ItemEncoder | None = None
@@ -239,7 +240,15 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
 
     def copied(self) -> RecModel:
         """A model with the same weights, which are its own; the catalogue, its vectors and counts are shared."""
-        held = [self.items, self.statistics, self.text_index, self._pairs, self._factors, self._words]
+        held = [
+            self.items,
+            self.history_items,
+            self.statistics,
+            self.text_index,
+            self._pairs,
+            self._factors,
+            self._words,
+        ]
         held.append(EncoderSlot.held(self))
         return copy.deepcopy(self, {id(one): one for one in held if one is not None})
 
@@ -262,7 +271,7 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
         hidden: Tensor | None = None,
         both_ways: bool = False,
     ) -> Tensor:
-        vectors = self._item_vectors_of(rows, hidden)
+        vectors = self._item_vectors_of(rows, hidden, self.history_items)
         is_start = ((rows == 0) & (attention_mask > 0)).unsqueeze(-1)
         inputs = torch.where(is_start, self.start.to(vectors.dtype), vectors)
         if self.gap_embedding is not None and gaps is not None:
@@ -295,8 +304,8 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
             self._item_vectors = (state, vectors)
         return self._item_vectors[1]
 
-    def _item_vectors_of(self, rows: Tensor, hidden: Tensor | None) -> Tensor:
-        items = self._attached()
+    def _item_vectors_of(self, rows: Tensor, hidden: Tensor | None, items: ItemTable | None = None) -> Tensor:
+        items = items or self._attached()
         assert self._id_rows is not None
         self._id_rows = self._id_rows.to(rows.device)
         self._words = None if self._words is None else self._words.to(rows.device)

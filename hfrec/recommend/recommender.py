@@ -20,6 +20,7 @@ from hfrec.data.histories import Histories
 from hfrec.data.schema import AUDIO, IMAGE, VIDEO, DataError
 from hfrec.items.additions import read_items, with_new_items
 from hfrec.items.encoder import ItemEncoder
+from hfrec.items.languages import with_texts_read
 from hfrec.items.table import ItemTable
 from hfrec.models.artifact import load_recommender
 from hfrec.models.neighbours import alike
@@ -38,8 +39,8 @@ class Recommendation(NamedTuple):
 class Recommender:
     """Recommends from a catalogue by real ids; any model with the two verbs serves, baselines too."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: Any, language: str | None = None) -> None:
+        self.model, self.language = model, language
         # A model has one set of adapters switched on: who asks in another thread waits for its turn.
         self._turn = threading.Lock()
 
@@ -231,6 +232,23 @@ class Recommender:
             items = encoder.encode(items)
         return Recommender(self.model.with_catalog(items))
 
+    def in_language(self, language: str, history: str | None = None) -> Recommender:
+        """A recommender of the same model, for lists alone, that reads and names what it recommends in a further
+        language of the catalogue (see `with_languages`); an item that has no text in it stays as it is.
+
+        Args:
+            history: the language in which items of histories are read; by default as they are.
+
+        Raises:
+            DataError: there are no vectors in the language.
+            ValueError: the model reads no texts, as a baseline.
+        """
+        if not hasattr(self.model, "reading"):
+            raise ValueError(f"`in_language` goes with a RecModel, got {type(self.model).__name__}.")
+        items = self.model.items
+        before = items if history is None else items.in_language(history)
+        return Recommender(self.model.reading(before, items.in_language(language)), language)
+
     def add_items(self, items: Any) -> Recommender:
         """Append new items (a table or a list of dicts), read their text and pictures; they rank at once.
 
@@ -256,6 +274,10 @@ class Recommender:
         """
         catalog = self.catalog.with_changes(items)
         changed = _of_catalog(self.model.items, catalog)
+        in_languages = [name for of in catalog.language_columns.values() for name in of]
+        rows = _rows_that_differ(self.catalog, catalog, in_languages)
+        if len(rows) and changed.variants:
+            changed = with_texts_read(changed, rows, self.item_encoder)
         for modality, columns in _content_columns(catalog).items():
             rows = _rows_that_differ(self.catalog, catalog, columns)
             if len(rows) and modality in changed.modalities:
@@ -311,7 +333,7 @@ class Recommender:
     def _named(self, rows: np.ndarray, scores: np.ndarray) -> list[Recommendation]:
         kept = (rows > 0) & np.isfinite(scores)
         rows, scores = rows[kept], scores[kept]
-        titles = self.catalog.titles(rows)
+        titles = self.catalog.titles(rows, self.language)
         return [
             Recommendation(item_id, float(score), title)
             for item_id, score, title in zip(self.catalog.ids(rows), scores, titles, strict=True)
@@ -343,7 +365,8 @@ def _with_content(items: ItemTable, rows: np.ndarray) -> ItemTable:
 
 def _of_catalog(items: ItemTable, catalog: Catalog) -> ItemTable:
     """The same vectors for another state of the same items."""
-    return ItemTable(catalog, items.vectors, items.present, items.center, items.whitening, items.fingerprint)
+    parts = (items.vectors, items.present, items.center, items.whitening, items.fingerprint, items.variants)
+    return ItemTable(catalog, *parts)
 
 
 def _kept_places(frame: pl.DataFrame, filter: pl.Expr | Callable[[pl.DataFrame], pl.Series]) -> np.ndarray:

@@ -23,6 +23,8 @@ def recommend(arguments: argparse.Namespace) -> None:
     recommender = Recommender.from_pretrained(
         arguments.model, images=arguments.images, revision=arguments.revision, **adapter
     )
+    if arguments.language:
+        recommender = recommender.in_language(arguments.language)
     query = arguments.query if arguments.query_image is None else Path(arguments.query_image)
     if arguments.histories:
         if not arguments.out:

@@ -124,6 +124,36 @@ class Alignment:
         return self.weight * torch.stack(found).mean() if found else _nothing(model)
 
 
+@dataclass(frozen=True)
+class LanguageConsistency:
+    """An item by its own text is told by its text in another language, from other items of the batch, by contrast (as
+    Reimers and Gurevych 2020 let a sentence and its translation agree); any other kept variant is as good.
+
+    Attributes:
+        weight: in the sum of all aims.
+        temperature: by which cosines are divided.
+    """
+
+    weight: float = 0.1
+    temperature: float = 0.1
+
+    def __call__(self, model: RecModel, batch: Batch) -> Tensor:
+        assert model.items is not None and model._id_rows is not None
+        rows, _ = _tokens(batch)
+        there = rows[rows > 0].unique()
+        found = []
+        for name, variants in model.items.variants.items():
+            translated = there[variants.any_drawn(there)]
+            translated = translated[torch.randperm(len(translated), device=there.device)[:_MOST_CONTRASTED]]
+            if len(translated) > 1:
+                own, other = (
+                    model.item_tower(translated, table, model._id_rows.to(there.device), only=name)
+                    for table in (model.items.drawing([]), model.items.drawing_others())
+                )
+                found.append(contrast(own, other, self.temperature))
+        return self.weight * torch.stack(found).mean() if found else _nothing(model)
+
+
 AIMS = {"masked_item": MaskedItem, "view_contrast": ViewContrast, "alignment": Alignment}
 
 

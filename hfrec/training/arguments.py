@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 
 from hfrec.data.augmentation import AUGMENTATIONS
 from hfrec.losses import LOSSES
+from hfrec.training.aims import LanguageConsistency
 
 ENCODERS = ("frozen", "side", "lora")
 MATMUL_PRECISIONS = ("highest", "high", "medium")
@@ -64,6 +65,9 @@ class RecTrainingArguments(TrainingArguments):
     )
     augmentation_rate: float = field(
         default=0.5, metadata={"help": "Share of the windows of a step that are augmented, each by one of these."}
+    )
+    language_consistency: float = field(
+        default=0.0, metadata={"help": "Weight of telling an item by its text in another language; 0: for none."}
     )
     patience: int = field(default=5, metadata={"help": "Epochs without a better validation before it stops; 0: never."})
     new_item_cost: float | None = field(
@@ -147,6 +151,8 @@ class RecTrainingArguments(TrainingArguments):
                 f"`augmentation_rate` must be a share, above 0 and at most 1, got {self.augmentation_rate}. For none "
                 "leave `augmentation` empty."
             )
+        if not 0 <= self.language_consistency < float("inf"):
+            raise ValueError(f"`language_consistency` must be a weight of at least 0, got {self.language_consistency}.")
         if self.new_item_cost is not None and not 0 <= self.new_item_cost < 1:
             raise ValueError(f"`new_item_cost` must be a share, at least 0 and below 1, got {self.new_item_cost}.")
         self.make_loss()  # What it cannot take is said now, not after the encoding.
@@ -160,6 +166,10 @@ class RecTrainingArguments(TrainingArguments):
             yield
         finally:
             torch.set_float32_matmul_precision(before)
+
+    def aims(self) -> tuple[Callable[..., Any], ...]:
+        """What is learned beside the next item."""
+        return (LanguageConsistency(self.language_consistency),) if self.language_consistency else ()
 
     def make_loss(self) -> Callable[..., Any]:
         """The loss that `loss` names, with what was set for it.

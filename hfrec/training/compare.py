@@ -60,7 +60,7 @@ def train_with_loss(sections: dict[str, dict[str, Any]], settings: dict[str, Any
         arguments = RecTrainingArguments(**(sections["training"] | settings | {"output_dir": folder}))
         set_seed(arguments.seed)
         catalog, splits = load_data(data)
-        items = encode_items(catalog, make_encoder(data), arguments, data.variants)
+        items = encode_items(catalog, make_encoder(data), arguments, data)
         model = RecModel.for_items(items, **sections["model"])
         clock = EpochClock()
         trainer = RecTrainer(model, arguments, splits=splits, items=items, callbacks=[clock])

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Literal
 from hfrec.data.catalog import Catalog
 from hfrec.data.interactions import load_interactions
 from hfrec.data.read import expand_path
+from hfrec.data.schema import DataError
 from hfrec.data.splits import Splits, split_by_time, split_cold_items, split_leave_last
 from hfrec.items.augmentation import with_variants
 from hfrec.items.encoder import ItemEncoder
+from hfrec.items.languages import with_languages
 from hfrec.items.table import ItemTable
 from hfrec.training.arguments import RecTrainingArguments
 
@@ -32,6 +34,14 @@ class DataConfig:
         items: the items table.
         images: a folder of `<item_id>.jpg`, or a column of the items table.
         text_columns: columns that make up an item's text, in order; by default those that hfrec knows.
+        language: of the items for which the table does not give one.
+        language_columns: columns of an item's text in further languages, `{de: [title_de]}`, or a pattern that finds
+            them, `title_{language}`.
+        texts: a table of further texts: `item_id`, `language` or `source`, and text columns.
+        detect_languages: find the language of items for which none is given, `true` among all, or among those listed.
+        train_languages: the further languages that training reads, beside what an item's own text is in; by default
+            all. Vectors of all of them are saved.
+        centre_languages: move each language's vectors, so that their mean is that of the same items' own.
         interaction_columns: new names of columns of the log, `{yours: hfrec's}`.
         item_columns: new names of columns of the items table.
         unknown_items: `error` or `drop` events of items that the items table lacks.
@@ -58,6 +68,12 @@ class DataConfig:
     items: str
     images: str | None = None
     text_columns: list[str] | None = None
+    language: str | None = None
+    language_columns: dict[str, list[str]] | str | None = None
+    texts: str | None = None
+    detect_languages: bool | list[str] = False
+    train_languages: list[str] | None = None
+    centre_languages: bool = False
     interaction_columns: dict[str, str] = field(default_factory=dict)
     item_columns: dict[str, str] = field(default_factory=dict)
     unknown_items: Literal["error", "drop"] = "error"
@@ -83,7 +99,12 @@ class DataConfig:
 def load_data(data: DataConfig) -> tuple[Catalog, Splits]:
     """The catalogue and the cut log that the `data` section names."""
     catalog = load_items(data)
-    return catalog, _SPLITS[data.split](load_events(data, catalog)).of_users(data.user_share)
+    return catalog, cut_log(data, catalog)
+
+
+def cut_log(data: DataConfig, catalog: Catalog) -> Splits:
+    """The log that the `data` section names, of items of `catalog`, cut as it says."""
+    return _SPLITS[data.split](load_events(data, catalog)).of_users(data.user_share)
 
 
 def load_items(data: DataConfig) -> Catalog:
@@ -91,7 +112,19 @@ def load_items(data: DataConfig) -> Catalog:
     images = data.images
     if images is not None and ("/" in images or "$" in images):
         images = str(expand_path(images))
-    return Catalog.from_file(data.items, images=images, text_columns=data.text_columns, columns=data.item_columns)
+    catalog = Catalog.from_file(
+        data.items,
+        images=images,
+        text_columns=data.text_columns,
+        columns=data.item_columns,
+        language_columns=data.language_columns,
+    )
+    if data.texts is not None:
+        catalog = catalog.with_texts(data.texts)
+    if data.detect_languages:
+        among = None if data.detect_languages is True else data.detect_languages
+        catalog = catalog.with_detected_languages(among=among)
+    return catalog if data.language is None else catalog.with_language(data.language)
 
 
 def load_events(data: DataConfig, catalog: Catalog) -> pl.DataFrame:
@@ -131,18 +164,38 @@ def make_encoder(data: DataConfig) -> ItemEncoder | None:
 
 
 def encode_items(
-    catalog: Catalog, encoder: ItemEncoder | None, arguments: RecTrainingArguments, variants: int = 0
+    catalog: Catalog, encoder: ItemEncoder | None, arguments: RecTrainingArguments, data: DataConfig | None = None
 ) -> ItemTable:
-    """The catalogue's vectors, and so many `variants` of them, or its ids alone; one process encodes, the others read
-    what it cached.
+    """The catalogue's vectors, or its ids alone; one process encodes, the others read what it cached.
+
+    Args:
+        data: says as what else training is to read the items, in further languages or augmented; `None`: as nothing.
 
     Raises:
+        DataError: training is to read a language that no item has a text in.
         ValueError: variants without an encoder.
     """
     if encoder is None:
-        if variants:
-            raise ValueError(f"`variants` are of what an encoder reads, and none is named; got {variants}.")
+        if data is not None and data.variants:
+            raise ValueError(f"`variants` are of what an encoder reads, and none is named; got {data.variants}.")
         return ItemTable.of_ids(catalog)
     with arguments.main_process_first(desc="encode"):
         items = encoder.encode(catalog)
-        return with_variants(items, encoder, variants) if variants else items
+        if data is None:
+            return items
+        if catalog.language_columns and "text" in items.modalities:
+            items = with_languages(items, encoder, centred=data.centre_languages)
+        if data.train_languages is not None:
+            items = items.drawing(_further(data.train_languages, catalog))
+        return with_variants(items, encoder, data.variants) if data.variants else items
+
+
+def _further(languages: list[str], catalog: Catalog) -> list[str]:
+    """Those of `languages` that are not only what items' own texts are in, which training always reads."""
+    own = {language for language in catalog.languages() if language}
+    if unknown := [name for name in languages if name not in own and name not in catalog.language_columns]:
+        raise DataError(
+            f"`train_languages` must be among {sorted(own.union(catalog.language_columns))}, in which items have "
+            f"texts, got {unknown}."
+        )
+    return [name for name in languages if name in catalog.language_columns]

@@ -13,7 +13,8 @@ from hfrec.model_card.fields import LICENCES
 
 _SETTINGS = (
     "min_rating", "duplicates", "user_core", "item_core", "user_share", "candidates", "unknown_items",
-    "max_text_tokens", "variants",
+    "max_text_tokens", "variants", "language", "language_columns", "texts", "detect_languages", "train_languages",
+    "centre_languages",
 )  # fmt: skip
 
 MOVE_NO_FIGURE = frozenset(

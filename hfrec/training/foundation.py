@@ -109,10 +109,6 @@ class FoundationTrainer(RecTrainer):
             counts = counts.with_factors(train, model.config.num_factors, content)
         return reader.attach(source.items, counts, reader.text_index)
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The aims go along as the loss does."""
-        return super().compute_loss(model, {**inputs, "aims": self.aims}, *args, **kwargs)
-
     def judged(self, eval_dataset: Targets | None = None) -> dict[str, float]:
         """The mean of the sources' figures, and NDCG@10 of each as `<name>_ndcg@10`."""
         by_source = self.mixture.apart(self.eval_dataset if eval_dataset is None else eval_dataset)

@@ -112,7 +112,7 @@ def train_model(
     if arguments.encoders == "side" and encoder is not None:
         encoder.layer_step = arguments.encoder_layers
     with cost.of("encode"):
-        items = encode_items(catalog, encoder, arguments, data.variants)
+        items = encode_items(catalog, encoder, arguments, data)
     # Before the training: where nothing has both a text and a picture, it is said now.
     projector = fit_projector(items, seed=arguments.seed) if arguments.align else None
 
@@ -290,7 +290,7 @@ def model_facts(trainer: RecTrainer) -> dict[str, Any]:
         "modalities": config.modalities,
         "encoders": trainer.model.items.fingerprint,
         "encoder_learning": trainer.args.encoders,
-        "languages": sorted({language for language in trainer.model.catalog.languages() if language}),
+        "languages": trainer.model.catalog.all_languages(),
         "loss": repr(trainer.loss),
         **augmentation_facts(trainer.args),
         "seed": trainer.args.seed,

@@ -81,7 +81,7 @@ def run_search(config: Any) -> dict[str, Any]:
         _begin(study, space, config)
         set_seed(arguments.seed)
         catalog, splits = load_data(data)
-        items = encode_items(catalog, make_encoder(data), arguments, data.variants)
+        items = encode_items(catalog, make_encoder(data), arguments, data)
 
         def model_init(trial: Any) -> RecModel:
             drawn = {} if trial is None else space.draw(trial)["model"]

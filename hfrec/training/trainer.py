@@ -78,9 +78,12 @@ class RecTrainer(HubPushes, SearchingTrainer):
         weighs: after the Transformer the memory learns, if it has not yet: a second training, see `weighing`.
 
     Attributes:
+        aims: of `hfrec.training.aims`, beside those that `args` names.
         clock: how long its steps take.
         trust: share of what the memory has learned to trust the Transformer by that validation chose.
     """
+
+    aims: Sequence[Callable[..., Any]] = ()
 
     def __init__(
         self,
@@ -231,8 +234,9 @@ class RecTrainer(HubPushes, SearchingTrainer):
         return model
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The loss goes along as an argument: a module as an attribute would end up in the checkpoint."""
-        return super().compute_loss(model, {**inputs, "loss": self.loss}, *args, **kwargs)
+        """Loss and aims go along as arguments: a module as an attribute would end up in the checkpoint."""
+        given = {"loss": self.loss, "aims": (*self.aims, *self.args.aims())}
+        return super().compute_loss(model, {**inputs, **given}, *args, **kwargs)
 
     def evaluate(
         self,

@@ -34,7 +34,9 @@ from hfrec.training.trainer import RecTrainer
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-_OF_THE_FOLDER = {"split", "user_share", "max_text_tokens", "encoder_batch_size", "variants"}
+_OF_THE_FOLDER = {
+    "split", "user_share", "max_text_tokens", "encoder_batch_size", "variants", "train_languages", "centre_languages",
+}  # fmt: skip
 """Fields of the `data` section that the saved folder or the update decides."""
 AS_IT_WAS, COUNTED = "as it was", "new events counted, not trained on"
 """What an update is held against."""

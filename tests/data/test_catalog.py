@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from hfrec.data.catalog import PICTURE_CELL, Catalog
+from hfrec.data.catalog import Catalog
+from hfrec.data.pictures import PICTURE_CELL
 from hfrec.data.schema import DataError
 
 

@@ -59,6 +59,31 @@ def test_languages_are_slices_where_the_catalogue_has_them() -> None:
     }
 
 
+def test_languages_of_histories_are_those_of_most_of_their_items() -> None:
+    languages = ["en", "de", "en", "fr", "de", None, "it"]
+    frame = pl.DataFrame({"item_id": list(range(7)), "language": languages})
+    # Before the targets: nothing; en; en de; en de en; then one without a language; it and de; it, de and de.
+    sequences = Histories(np.array([1, 2, 3, 4, 6, 6, 2, 2, 3]), np.array([0, 5, 9]))
+    targets = Targets(sequences, np.array([0, 0, 0, 0, 1, 1, 1]), np.array([0, 1, 2, 3, 1, 2, 3]), np.arange(1, 8))
+    slices = target_slices(targets, TRAIN, Catalog.from_frame(frame))
+    found = {name: np.flatnonzero(mask).tolist() for name, mask in slices.items() if "language" in name}
+    assert targets.rows.tolist() == [1, 2, 3, 4, 2, 2, 3]
+    assert found == {
+        "language=de": [1, 4, 5],
+        "language=en": [0, 2, 6],
+        "language=fr": [3],
+        "history_language=de": [6],
+        "history_language=en": [1, 3],
+        "cross_language": [1, 3, 6],
+    }
+
+
+def test_where_all_is_in_one_language_its_histories_say_nothing() -> None:
+    assert [name for name in target_slices(TARGETS, TRAIN, catalog(["de"] * 10)) if "language" in name] == [
+        "language=de"
+    ]
+
+
 def test_a_slice_without_a_target_or_equal_to_all_by_construction_is_left_out() -> None:
     first = Targets(SEQUENCES, np.array([0]), np.array([1]), TARGETS.candidates)
     assert list(target_slices(first, TRAIN, catalog())) == ["all", "warm"]

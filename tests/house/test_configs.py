@@ -21,6 +21,7 @@ PARSERS = {
     "train/pretrain_clip.py": "build_clip_parser",
     "train/compare_losses.py": "build_losses_parser",
     "train/compare_modalities.py": "build_modalities_parser",
+    "train/compare_languages.py": "build_languages_parser",
     "train/update.py": "build_update_parser",
     "train/compare_updates.py": "build_updates_parser",
     "train/search.py": "build_search_parser",

@@ -49,12 +49,14 @@ PUBLIC_NAMES = [
     "TextNeighbours",
     "VectorNeighbours",
     "benchmark_table",
+    "compare_languages",
     "compare_losses",
     "compare_modalities",
     "compare_updates",
     "evaluate",
     "few_shot_tables",
     "fit_projector",
+    "languages_table",
     "load_interactions",
     "lora_targets",
     "losses",
@@ -79,6 +81,7 @@ PUBLIC_NAMES = [
     "split_new_events",
     "train_clip",
     "updates_table",
+    "with_languages",
     "with_variants",
 ]
 

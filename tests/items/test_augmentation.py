@@ -130,15 +130,15 @@ def test_variants_are_of_the_augmented_items(
     monkeypatch.setattr(augmentation, "_AT_ONCE", at_once)
     table = encoder.encode(catalog, progress=False)
     varied = with_variants(table, encoder, 3, seed=5)
-    assert {name: tuple(of.shape) for name, of in varied.variants.items()} == {
+    assert {name: tuple(of.vectors.shape) for name, of in varied.variants.items()} == {
         name: (3, 6, size) for name, size in table.sizes.items()
     }
     assert torch.equal(varied.gather(range(6))["text"][0], table.gather(range(6))["text"][0])
     # What there is of an item does not change, and what is not there stays away.
     for name, of in varied.variants.items():
         there = table.present[name]
-        assert (of[:, ~there] == 0).all()
-        assert (of[:, there] != table.vectors[name][there]).any(-1).float().mean() > 0.3
+        assert (of.vectors[:, ~there] == 0).all()
+        assert (of.vectors[:, there] != table.vectors[name][there]).any(-1).float().mean() > 0.3
 
     # Made by hand: the same pictures and texts, through the encoder and the table's own centre and whitening.
     for number in range(3):
@@ -147,13 +147,13 @@ def test_variants_are_of_the_augmented_items(
         texts = [TextAugmentation().augment(of, random) for of in fields]
         vectors, masks = encoder.encode_rows(texts=texts)
         expected = table.update(catalog, range(1, 6), vectors, masks)
-        torch.testing.assert_close(varied.variants["text"][number], expected.vectors["text"])
+        torch.testing.assert_close(varied.variants["text"].vectors[number], expected.vectors["text"])
 
         random = np.random.default_rng([5, number])
         pictures = [PictureAugmentation().augment(picture(seed), random) for seed in (0, 1, 2)]
         vectors, masks = encoder.encode_rows(images=pictures)
         expected = table.update(catalog, [1, 3, 5], vectors, masks)
-        torch.testing.assert_close(varied.variants["image"][number], expected.vectors["image"])
+        torch.testing.assert_close(varied.variants["image"].vectors[number], expected.vectors["image"])
 
 
 def test_a_second_time_they_come_from_the_cache(catalog: Catalog, encoder: ItemEncoder) -> None:
@@ -161,9 +161,9 @@ def test_a_second_time_they_come_from_the_cache(catalog: Catalog, encoder: ItemE
     first = with_variants(table, encoder, 2)
     again = with_variants(table, encoder, 2)
     assert encoder.report is not None and encoder.report.encoded == {"image": 0}
-    assert all(torch.equal(first.variants[name], again.variants[name]) for name in first.variants)
+    assert all(torch.equal(first.variants[name].vectors, again.variants[name].vectors) for name in first.variants)
     other = with_variants(table, encoder, 2, seed=1)
-    assert not torch.equal(first.variants["image"], other.variants["image"])
+    assert not torch.equal(first.variants["image"].vectors, other.variants["image"].vectors)
 
 
 def test_a_draw_is_the_vector_or_one_of_its_variants(catalog: Catalog, encoder: ItemEncoder, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_draw_is_the_vector_or_one_of_its_variants(catalog: Catalog, encoder: 
     rows = torch.arange(6).repeat(200)
     for name, (values, present) in table.gather(rows.reshape(30, 40), varied=True).items():
         assert values.shape == (30, 40, table.sizes[name])
-        possible = torch.cat([table.vectors[name][None], table.variants[name]])[:, rows]
+        possible = torch.cat([table.vectors[name][None], table.variants[name].vectors])[:, rows]
         same = (values.reshape(1200, -1) == possible).all(-1)
         assert same.any(0).all() and torch.equal(present.reshape(-1), table.present[name][rows])
         of_first = same[:, rows == 1]

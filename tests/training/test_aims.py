@@ -7,7 +7,8 @@ import torch
 
 import hfrec
 from hfrec.data.statistics import Statistics
-from hfrec.training.aims import AIMS, Alignment, MaskedItem, ViewContrast, contrast
+from hfrec.items.variants import Variants
+from hfrec.training.aims import AIMS, Alignment, LanguageConsistency, MaskedItem, ViewContrast, contrast
 
 
 @pytest.fixture
@@ -93,3 +94,67 @@ def test_a_model_learns_aims_in_its_forward_pass(model, batch):
         **{**given, "labels": torch.full_like(labels, -100)}, loss=hfrec.losses.FullSoftmax(), aims=[ViewContrast()]
     )
     assert unlabelled.loss > 0, "a history without labels teaches by its views"
+
+
+@pytest.fixture
+def translated(model):
+    """The model with a second language of every other item: its vectors turned, and with noise."""
+    items = model.items
+    own = items.vectors["text"].float()
+    generator = torch.Generator().manual_seed(0)
+    turned = own.roll(7, 1) + 0.1 * torch.randn(own.shape, generator=generator)
+    present = items.present["text"].clone()
+    present[::2] = False
+    vectors = torch.where(present[:, None], turned, 0.0).to(items.vectors["text"].dtype)[None]
+    variants = Variants(("de",), vectors, present[None], torch.zeros(1, own.shape[1]), (True,))
+    statistics = model.statistics
+    return model.attach(items.varied({"text": variants}), statistics)
+
+
+def test_languages_of_an_item_are_pulled_together(translated, batch):
+    aim = LanguageConsistency(weight=1.0)
+    optimizer = torch.optim.Adam((one for one in translated.parameters() if one.requires_grad), 3e-3)
+
+    def alike():
+        """Mean cosine of an item's two vectors less that of two items' vectors."""
+        translated.eval()
+        rows = translated.items.variants["text"].present[0].nonzero().squeeze(1)
+        with torch.no_grad():
+            one, other = (
+                torch.nn.functional.normalize(translated.item_tower(rows, of, translated._id_rows, only="text"), dim=-1)
+                for of in (translated.items, translated.items.in_language("de"))
+            )
+        translated.train()
+        return float((one * other).sum(-1).mean() - (one @ other.T).mean())
+
+    before = alike()
+    for _ in range(60):
+        optimizer.zero_grad()
+        aim(translated, batch).backward()
+        optimizer.step()
+    assert alike() > before + 0.2
+
+
+def test_without_another_language_consistency_is_0(model, batch, translated):
+    assert LanguageConsistency()(translated, batch) > 0
+    untaught = translated.items.drawing([])
+    assert LanguageConsistency()(translated.attach(untaught, translated.statistics), batch) == 0
+
+
+def test_a_run_may_ask_for_consistency(shop_items, splits, translated, tmp_path):
+    losses = []
+    for weight in (0.0, 5.0):
+        arguments = hfrec.RecTrainingArguments(
+            str(tmp_path), max_steps=3, language_consistency=weight, disable_tqdm=True, use_cpu=True,
+            eval_strategy="no", save_strategy="no", load_best_model_at_end=False, logging_steps=3,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        config = hfrec.RecConfig.for_items(
+            shop_items, hidden_size=16, max_history=20, use_item_ids=False, word_size=0, memories=[]
+        )
+        trainer = hfrec.RecTrainer(hfrec.RecModel(config), arguments, splits=splits, items=translated.items)
+        trainer.train()
+        losses.append(trainer.state.log_history[0]["loss"])
+    assert losses[1] > losses[0] + 1
+    with pytest.raises(ValueError, match="`language_consistency` must be a weight of at least 0, got -1"):
+        hfrec.RecTrainingArguments(str(tmp_path), language_consistency=-1)
