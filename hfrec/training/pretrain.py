@@ -23,12 +23,12 @@ from hfrec.training.data_section import DataConfig, encode_items, load_data, mak
 from hfrec.training.facts import command_line, licence_fields
 from hfrec.training.foundation import FoundationTrainer
 from hfrec.training.mixture import Mixture, Source
-from hfrec.training.run import discard_checkpoints, environment, model_facts
+from hfrec.training.run import add_model_section, discard_checkpoints, environment, model_facts
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-_OF_ONE_CATALOGUE = {"use_item_ids", "num_item_ids", "item_id_dropout", "word_size", "new_item_boost", "event_types"}
+_OF_ONE_CATALOGUE = {"use_item_ids", "item_id_dropout", "word_size", "new_item_boost", "event_types"}
 _SHARED = (
     "text_encoder", "image_encoder", "audio_encoder",
     "max_text_tokens", "encoder_batch_size", "encoder_processes", "cache",
@@ -97,9 +97,7 @@ def build_pretraining_parser() -> ArgumentParser:
     parser.add_argument("--config", action="config", help="a YAML with sources, data, model, training and pretraining")
     parser.add_argument("--sources", type=dict[str, dict[str, Any]], default={}, help="the fields of `data`, by name")
     parser.add_class_arguments(SharedConfig, "data")
-    inherited = {one.name for one in fields(RecConfig)} - set(RecConfig.__annotations__)
-    unset = {"modalities", "encoders", "active_adapters", "memory_learned"}
-    parser.add_class_arguments(RecConfig, "model", skip=inherited | unset | _OF_ONE_CATALOGUE)
+    add_model_section(parser, _OF_ONE_CATALOGUE)
     parser.add_class_arguments(RecTrainingArguments, "training")
     parser.add_class_arguments(PretrainingConfig, "pretraining")
     return parser

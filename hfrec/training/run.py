@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
@@ -50,12 +50,17 @@ def build_parser(prog: str = "train.py", description: str = "Train, judge and sa
     parser = ArgumentParser(prog=prog, description=description, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", action="config", help="a YAML with the sections data, model and training")
     parser.add_class_arguments(DataConfig, "data")
-    # What a user chooses of RecConfig: neither what comes from the items nor what every Hugging Face configuration has.
-    skipped = {one.name for one in fields(RecConfig)} - set(RecConfig.__annotations__)
-    skipped |= {"modalities", "layers", "num_item_ids", "encoders", "active_adapters", "memory_learned", "prompt_ids"}
-    parser.add_class_arguments(RecConfig, "model", skip=skipped)
+    add_model_section(parser)
     parser.add_class_arguments(RecTrainingArguments, "training")
     return parser
+
+
+def add_model_section(parser: ArgumentParser, unset: Collection[str] = ()) -> None:
+    """The section `model`: what a user chooses of RecConfig, neither what comes from the items nor what every Hugging
+    Face configuration has, nor the fields that are `unset`."""
+    skipped = {one.name for one in fields(RecConfig)} - set(RecConfig.__annotations__)
+    skipped |= {"modalities", "layers", "num_item_ids", "encoders", "active_adapters", "memory_learned", "prompt_ids"}
+    parser.add_class_arguments(RecConfig, "model", skip=skipped | set(unset))
 
 
 def run_training(config: Any) -> dict[str, Any]:

@@ -44,13 +44,10 @@ from hfrec.training.replay import first_labels, warn_of_differences
 from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, restore_adapted, set_rates
 from hfrec.training.searching import SearchingTrainer
 from hfrec.training.study import IMPOSSIBLE, no_hope_in
-from hfrec.training.weighing import weigh
+from hfrec.training.weighing import NEW_ITEM_BOOSTS, choose_boost, weigh
 
 _LOSS_STATE = "loss_since_log_{}.pt"
 logger = logging.getLogger(__name__)
-
-NEW_ITEM_BOOSTS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
-"""What `choose_new_item_boost` tries."""
 
 
 class RecTrainer(HubPushes, SearchingTrainer):
@@ -287,15 +284,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
         config = self.accelerator.unwrap_model(self.model).config
         if not self._slices(self._validation()).get("cold", np.zeros(1)).any():
             return config.new_item_boost
-        found: dict[float, float] = {}
-        for boost in (0.0, *sorted(boosts)):
-            config.new_item_boost = boost
-            found[boost] = self.judged()["ndcg@10"]
-            if found[boost] < (1 - cost) * found[0.0]:
-                break
-        config.new_item_boost = max(boost for boost, value in found.items() if value >= (1 - cost) * found[0.0])
-        logger.info("new_item_boost %s: validation NDCG@10 by boost %s", config.new_item_boost, found)
-        return config.new_item_boost
+        return choose_boost(config, lambda: self.judged()["ndcg@10"], cost, boosts)
 
     def _validation(self, targets: Targets | None = None) -> Targets:
         return (targets or self.eval_dataset).sample(self.args.validation_targets, self.args.data_seed or 0)

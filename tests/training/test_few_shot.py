@@ -60,10 +60,11 @@ def found(folder: Path, python: Callable) -> dict[float, dict[str, Any]]:
 
 def test_each_way_is_judged_on_all_users_beside_baselines_of_its_share(found: dict[float, dict[str, Any]]) -> None:
     assert found[0.2]["users"]["all"] == found[1.0]["users"]["all"]
-    few, all_users = ({name: one["figures"][name]["all"]["ndcg@10"] for name in one["figures"]} for one in found.values())
+    few, all_users = (
+        {name: one["figures"][name]["all"]["ndcg@10"] for name in one["figures"]} for one in found.values()
+    )
     assert few["counting transitions"] != all_users["counting transitions"], "counts are of the share"
     assert few["zero-shot"] == all_users["zero-shot"], "nothing was learned of anybody"
-    assert few["counts"] != few["zero-shot"]
     for one in found.values():
         assert list(one["variants"]) == ["zero-shot", "counts", "lora"]
         assert one["settings"]["adapt.rank"] == 4 and "adapt.method" not in one["settings"]
