@@ -111,7 +111,8 @@ def test_a_killed_run_ends_as_one_that_was_not(
     first = checkpoints(out)[-1]
 
     run = start("killed", *flags, "resume_from_checkpoint=true")
-    kill_when(run, lambda: checkpoints(out)[-1] != first and half_written(out))
+    # A listing while one is renamed and another removed may hold neither.
+    kill_when(run, lambda: checkpoints(out)[-1:] not in ([], [first]) and half_written(out))
     assert half_written(out) and not (out / "results.json").exists()
 
     finish(start("killed", *flags, "resume_from_checkpoint=true"))
