@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,15 @@ class FewShotConfig:
     """The `few_shot` section.
 
     Attributes:
-        shares: of the users that are learned from, each 1 divided by a whole number; all are tested on.
+        shares: of the users that are learned from, each 1 divided by a whole number, and what is set there, by dotted
+            fields of a run, before a variant sets its own: few users fill few batches. All users are tested on.
     """
 
-    shares: tuple[float, ...] = (0.01, 0.1, 1.0)
+    shares: dict[float, dict[str, Any]] = field(default_factory=lambda: {0.01: {}, 0.1: {}, 1.0: {}})
 
     def __post_init__(self) -> None:
-        if not self.shares or len(set(self.shares)) < len(self.shares):
-            raise ValueError(f"`shares` must be at least one share of the users, each once, got {list(self.shares)}.")
+        if not self.shares:
+            raise ValueError("`shares` must name at least one share of the users, got {}.")
 
 
 def build_few_shot_parser() -> ArgumentParser:
@@ -48,16 +49,26 @@ def run_few_shot(config: Any) -> list[dict[str, Any]]:
 
     Raises:
         DataError: a share is not 1 divided by a whole number.
-        ValueError: as of `run_benchmark`.
+        ValueError: a share sets a field that a run does not have; as of `run_benchmark`.
     """
     folder = Path(config.training.output_dir)
+    parts = {share: _part(config, share, sets) for share, sets in sorted(config.few_shot.shares.items())}
     found = []
-    for share in sorted(FewShotConfig(**config.few_shot.as_dict()).shares):
-        part = copy.deepcopy(config)
-        part.data.user_share, part.training.output_dir = share, str(folder / f"{share:g}")
+    for share, part in parts.items():
+        part.training.output_dir = str(folder / f"{share:g}")
         found.append(run_benchmark(part))
         (folder / CHART_FILE).write_bytes(draw_few_shot(found))
     return found
+
+
+def _part(config: Any, share: float, sets: dict[str, Any]) -> Any:
+    """The configuration of one share."""
+    part = copy.deepcopy(config)
+    for name, value in ({"data.user_share": share} | sets).items():
+        if name.partition(".")[0] not in ("data", "training", "adapt") or name not in part:
+            raise ValueError(f"The share {share:g} sets `{name}`, which a run does not have.")
+        part[name] = value
+    return part
 
 
 def few_shot_tables(found: list[dict[str, Any]]) -> str:

