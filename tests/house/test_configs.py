@@ -27,6 +27,7 @@ PARSERS = {
     "train/search.py": "build_search_parser",
     "train/benchmark.py": "build_benchmark_parser",
     "train/few_shot.py": "build_few_shot_parser",
+    "train/time_serving.py": "build_serving_parser",
     "train/pretrain.py": "build_pretraining_parser",
     "train/adapt.py": "build_adaptation_parser",
 }

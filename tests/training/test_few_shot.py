@@ -94,7 +94,7 @@ def test_the_curves_are_what_the_benchmarks_say(folder: Path, found: dict[float,
 
 
 def test_what_cannot_be_is_named(folder: Path) -> None:
-    with pytest.raises(ValueError, match="`shares` must name at least one share of the users, got {}"):
+    with pytest.raises(ValueError, match=r"`shares` must name at least one share of the users, got \{\}"):
         FewShotConfig(shares={})
     for field in ("training.epochs", "few_shot.shares"):
         text = (folder / "few_shot.yaml").read_text("utf-8").replace("training.num_train_epochs", field)
