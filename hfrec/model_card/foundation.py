@@ -76,4 +76,12 @@ def _table(results: dict[str, Any]) -> str:
 
 def _data(results: dict[str, Any]) -> Iterator[str]:
     for source, counts in results["sources"].items():
-        yield f"{source}: {counts['events']:,} events of {counts['users']:,} users with {counts['items']:,} items"
+        about = results.get("data", {}).get(source, {})
+        said = [f"{source}: {counts['events']:,} events of {counts['users']:,} users with {counts['items']:,} items"]
+        if "user_share" in about:
+            said.append(f"learned from {about['user_share']:.4g} of the users")
+        if "about" in about:
+            said.append(about["about"].rstrip("."))
+        if "licence" in about:
+            said.append(f"licence of the data: {about['licence']}")
+        yield "; ".join(said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,6 +147,7 @@ def run_pretraining(config: Any) -> dict[str, Any]:
         judged = trainer.judged_sources()
     results = {
         "sources": {source.name: source.splits.report for source in sources},
+        "data": source_facts(sections),
         "test": judged,
         "chosen": {"validation ndcg@10": trainer.state.best_metric, "step": trainer.state.best_global_step},
         **cost.facts(),
@@ -176,6 +178,14 @@ def source_section(name: str, given: dict[str, Any], shared: dict[str, Any]) -> 
     if missing := [one for one in ("interactions", "items") if one not in given]:
         raise ValueError(f"The source {name!r} must have `interactions` and `items`, it lacks `{missing[0]}`.")
     return DataConfig(**{"name": name, **given, **shared})
+
+
+def source_facts(sections: Sequence[DataConfig]) -> dict[str, dict[str, Any]]:
+    """What the data of each source are, under which licence, and how much of them is learned from."""
+    facts = ("about", "licence", "user_share")
+    return {
+        one.name: {fact: value for fact in facts if (value := getattr(one, fact)) not in (None, 1)} for one in sections
+    }
 
 
 def pretraining_summary(results: dict[str, Any], folder: str | Path) -> str:

@@ -18,15 +18,24 @@ from hfrec.training.card import check_card
 ROOT = Path(__file__).parents[2]
 CARDS = sorted((ROOT / "model_cards").glob("*.md"))
 COUNTS = {"users", "targets", "candidates"}
-# What the README names for its readers to fill in: whoever runs it has other data.
-WITHOUT_CARD = {"own_data"}
+FOUNDATIONS = [path for path in CARDS if path.stem.startswith("foundation_")]
+RUNS = [path for path in CARDS if path not in FOUNDATIONS]
+# What the README names for its readers to fill in: whoever runs it has other data. And the foundation that was made
+# to see whether the other one's transfer holds the other way round.
+WITHOUT_CARD = {"own_data", "foundation_movies_beauty"}
 
 
 def named_runs(readme: str) -> set[str]:
-    """The configs that a README gives to `train/train.py`, and that of `make demo`."""
+    """The configs that a README gives to a script that leaves a model, and that of `make demo`."""
     commands = re.sub(r"\\\n\s*", " ", readme)
-    named = re.findall(r"train/train\.py [^\n`]*?--config configs/(\w+)\.yaml", commands)
+    named = re.findall(r"train/(?:train|pretrain|adapt)\.py [^\n`]*?--config configs/(\w+)\.yaml", commands)
     return set(named) | ({"demo"} if "make demo" in readme else set())
+
+
+def command_of(config: Path) -> str:
+    """What the header of a config says that it is run by."""
+    [command] = re.findall(r"^# command: (.*)$", config.read_text(encoding="utf-8"), re.MULTILINE)
+    return str(command)
 
 
 def missing_cards(readme: str, cards: set[str]) -> tuple[set[str], set[str]]:
@@ -41,13 +50,13 @@ def test_each_named_run_has_a_card_and_each_card_a_run() -> None:
     assert missing_cards(readme, {path.stem for path in CARDS}) == (set(), set())
 
 
-@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_a_card_is_what_its_figures_give(path: Path) -> None:
     assert check_card(path) == path
     results = json.loads(path.with_name(f"{path.stem}.results.json").read_text(encoding="utf-8"))
     config = yaml.safe_load((ROOT / f"configs/{path.stem}.yaml").read_text(encoding="utf-8"))
     assert results["dataset"] == config["data"]["name"]
-    command = f"accelerate launch train/train.py --config configs/{path.stem}.yaml"
+    command = command_of(ROOT / f"configs/{path.stem}.yaml")
     assert results["command"] == command, "it must be the run of the config, as it is"
     card = ModelCard.load(path)
     found = {
@@ -66,12 +75,34 @@ def test_a_card_is_what_its_figures_give(path: Path) -> None:
     assert card.data.license, "`training.licence` of the config says it"
 
 
-@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FOUNDATIONS, ids=lambda path: path.stem)
+def test_the_card_of_a_foundation_is_what_its_figures_give(path: Path) -> None:
+    assert check_card(path) == path
+    results = json.loads(path.with_name(f"{path.stem}.results.json").read_text(encoding="utf-8"))
+    config = yaml.safe_load((ROOT / f"configs/{path.stem}.yaml").read_text(encoding="utf-8"))
+    assert list(results["test"]) == list(config["sources"])
+    assert results["command"] == command_of(ROOT / f"configs/{path.stem}.yaml")
+    card = ModelCard.load(path)
+    found = {(one.dataset_type, one.dataset_config, one.metric_type): one.metric_value for one in card.data.eval_results}
+    assert found == {
+        (source, way, metric): figures[metric]
+        for source, ways in results["test"].items()
+        for way, figures in ways.items()
+        for metric in ("hr@10", "ndcg@10")
+    }
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", card.text)
+    assert pictures and all((path.parent / name).is_file() for name in pictures)
+    assert card.data.license and card.text.count("licence of the data") == len(config["sources"])
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_the_readme_says_what_the_card_says(path: Path) -> None:
     results = json.loads(path.with_name(f"{path.stem}.results.json").read_text(encoding="utf-8"))
     ours = results["test"]["all"]
-    row = f"| hfrec | {ours['hr@10']:.4f} / {ours['ndcg@10']:.4f} |"
-    assert row in (ROOT / "README.md").read_text(encoding="utf-8")
+    figures = f"{ours['hr@10']:.4f} / {ours['ndcg@10']:.4f}"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    # An adaptation stands among other ways to learn from the same users.
+    assert any(f"| {row} | {figures} |" in readme for row in ("hfrec", "LoRA"))
 
 
 def test_the_snippets_run_on_a_hub_of_our_own(client: Callable[..., Any], trained_folder: Path) -> None:

