@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ def run_few_shot(config: Any) -> list[dict[str, Any]]:
         ValueError: a share sets a field that a run does not have; as of `run_benchmark`.
     """
     folder = Path(config.training.output_dir)
-    parts = {share: _part(config, share, sets) for share, sets in sorted(config.few_shot.shares.items())}
+    parts = {share: share_of(config, share) for share in sorted(config.few_shot.shares)}
     found = []
     for share, part in parts.items():
         part.training.output_dir = str(folder / f"{share:g}")
@@ -61,16 +62,39 @@ def run_few_shot(config: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _part(config: Any, share: float, sets: dict[str, Any]) -> Any:
-    """The configuration of one share."""
+def share_of(config: Any, share: float) -> Any:
+    """What `config` says of one of its shares, as a benchmark's configuration.
+
+    Raises:
+        ValueError: the share sets a field that a run does not have.
+    """
     part = copy.deepcopy(config)
-    for name, value in ({"data.user_share": share} | sets).items():
+    for name, value in ({"data.user_share": share} | config.few_shot.shares[share]).items():
         if name.partition(".")[0] not in ("data", "training", "adapt") or name not in part:
             raise ValueError(f"The share {share:g} sets `{name}`, which a run does not have.")
         part[name] = value
     return part
 
 
-def few_shot_tables(found: list[dict[str, Any]]) -> str:
-    """The table of each share, as Markdown."""
-    return "\n\n".join(f"{one['split']}\n\n{benchmark_table(one)}" for one in found)
+def few_shot_table(found: Sequence[dict[str, Any]]) -> str:
+    """NDCG@10 on all targets of every baseline and variant, a column for each share, as Markdown.
+
+    Args:
+        found: what `benchmark.json` holds, of one test part each.
+    """
+    by_share = {one["settings"].get("data.user_share", 1.0): one["figures"] for one in found}
+    shares = sorted(by_share)
+    rows = [
+        f"| NDCG@10 | {' | '.join(f'{share:.4g} of the users' for share in shares)} |",
+        "|---|" + "---:|" * len(shares),
+    ]
+    for name in found[0]["figures"]:
+        figures = (by_share[share].get(name) for share in shares)
+        cells = ["" if one is None else f"{one['all']['ndcg@10']['mean']:.4f}" for one in figures]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def few_shot_tables(found: Sequence[dict[str, Any]]) -> str:
+    """`few_shot_table`, and below it the table of each share."""
+    return "\n\n".join([few_shot_table(found), *(f"{one['split']}\n\n{benchmark_table(one)}" for one in found)])

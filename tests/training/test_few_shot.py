@@ -15,7 +15,7 @@ from PIL import Image
 import hfrec
 from hfrec.data.synthetic import Shop
 from hfrec.training.benchmark import build_benchmark_parser, run_benchmark
-from hfrec.training.few_shot import CHART_FILE, FewShotConfig, build_few_shot_parser, run_few_shot
+from hfrec.training.few_shot import CHART_FILE, FewShotConfig, build_few_shot_parser, few_shot_table, run_few_shot
 from hfrec.training.few_shot_chart import draw_few_shot, few_shot_curves
 
 CONFIG = """
@@ -52,9 +52,16 @@ def folder(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found(folder: Path, python: Callable) -> dict[float, dict[str, Any]]:
     ran = python("train/few_shot.py", "--config", folder / "few_shot.yaml")
     assert ran.returncode == 0, ran.stderr[-3000:]
-    assert "learned from 1 in 5 users" in ran.stdout
     paths = {share: folder / f"out/{share:g}/benchmark.json" for share in (0.2, 1.0)}
-    return {share: json.loads(path.read_text("utf-8")) for share, path in paths.items()}
+    found = {share: json.loads(path.read_text("utf-8")) for share, path in paths.items()}
+    table = few_shot_table(list(found.values()))
+    assert table in ran.stdout and "learned from 1 in 5 users" in ran.stdout
+    few, all_users = (one["figures"]["lora"]["all"]["ndcg@10"]["mean"] for one in found.values())
+    assert (
+        "| NDCG@10 | 0.2 of the users | 1 of the users |" in table
+        and f"| lora | {few:.4f} | {all_users:.4f} |" in table
+    )
+    return found
 
 
 def test_each_way_is_judged_on_all_users_beside_baselines_of_its_share(found: dict[float, dict[str, Any]]) -> None:
