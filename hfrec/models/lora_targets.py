@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 BACKBONE_ADAPTER = "backbone"
 """What the adapter of `lora_rank` is called."""
@@ -62,17 +65,28 @@ def linear_targets(module: nn.Module, prefix: str, called: str) -> str:
     )
 
 
-def learn_by_lora(model: Any, rank: int) -> None:
-    """Let the backbone learn through a LoRA of `rank` alone; what is not of the backbone learns as before."""
+def backbone_lora(model: Any, rank: int, alpha: float, dropout: float = 0.0) -> LoraConfig:
+    """A LoRA on the `lora_targets` of `model`, to be given to `add_adapter`.
+
+    Args:
+        alpha: what it adds is multiplied by `alpha / rank`.
+        dropout: of what it reads.
+    """
     from peft import LoraConfig
     from transformers.pytorch_utils import Conv1D
 
+    turned = any(isinstance(part, Conv1D) for part in model.backbone.modules())
+    return LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=lora_targets(model), fan_in_fan_out=turned
+    )
+
+
+def learn_by_lora(model: Any, rank: int) -> None:
+    """Let the backbone learn through a LoRA of `rank` alone; what is not of the backbone learns as before."""
     learning = [
         weight for name, weight in model.named_parameters() if weight.requires_grad and not name.startswith("backbone.")
     ]
-    turned = any(isinstance(part, Conv1D) for part in model.backbone.modules())
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=lora_targets(model), fan_in_fan_out=turned)
-    model.add_adapter(config, BACKBONE_ADAPTER)
+    model.add_adapter(backbone_lora(model, rank, 2 * rank), BACKBONE_ADAPTER)
     for weight in learning:
         weight.requires_grad_(True)
     model.config.active_adapters = [BACKBONE_ADAPTER]

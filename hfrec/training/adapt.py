@@ -12,7 +12,7 @@ from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
 from hfrec.models import RecConfig, RecModel
 from hfrec.models.artifact import ITEM_ENCODER, Artifact
-from hfrec.models.lora_targets import lora_targets
+from hfrec.models.lora_targets import backbone_lora
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.data_section import DataConfig
 from hfrec.training.run import Models, trained_and_judged
@@ -125,8 +125,6 @@ def adapted_models(settings: AdaptConfig) -> Models:
 
 def prepared(foundation: RecModel, settings: AdaptConfig) -> RecModel:
     """`foundation`, or a model like it, ready to be trained on a shop's log by `settings.method`."""
-    from peft import LoraConfig
-
     model = foundation
     if settings.method == "scratch":
         model = RecModel(copy.deepcopy(foundation.config))
@@ -135,13 +133,7 @@ def prepared(foundation: RecModel, settings: AdaptConfig) -> RecModel:
     if settings.method == "scratch" or (settings.learn_memory and settings.method not in _TRAIN_NOTHING):
         model.config.memory_learned = False
     if settings.method == "lora":
-        adapter = LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,
-            lora_dropout=settings.dropout,
-            target_modules=lora_targets(model),
-        )
-        model.add_adapter(adapter, settings.name)
+        model.add_adapter(backbone_lora(model, settings.rank, settings.alpha, settings.dropout), settings.name)
     return model
 
 
