@@ -79,10 +79,30 @@ class Candidates:
 
 @dataclass(frozen=True)
 class FullSoftmax:
-    """Cross-entropy over all candidates, exact."""
+    """Cross-entropy over all candidates, exact.
+
+    With `popularity` each logit is raised by `popularity · log(training events)`, in training alone (Menon et al. 2021,
+    section 5.2): at 1 what is learned is how much likelier than its popularity an item is after a history. How popular
+    an item is says little in another catalogue.
+
+    Raises:
+        ValueError: `popularity` is below 0 or not finite; on use, above 0 where the events of the candidates are not
+            known.
+    """
+
+    popularity: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.popularity < math.inf:
+            raise ValueError(f"`popularity` must be at least 0, got {self.popularity}.")
 
     def __call__(self, states: Tensor, labels: Tensor, weights: Tensor | None, candidates: Candidates) -> Tensor:
-        return _cross_entropy(states, candidates.rows, candidates.places(labels), weights, candidates)
+        bias = None
+        if self.popularity:
+            if candidates.popularity is None:
+                raise ValueError(f"`popularity` {self.popularity} needs the training events of the candidates.")
+            bias = self.popularity * candidates.popularity.float().clamp(min=1).log()
+        return _cross_entropy(states, candidates.rows, candidates.places(labels), weights, candidates, bias)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,17 @@ def test_full_softmax_is_cross_entropy_over_all_items(path: str, weighted: bool,
     assert_close((ours, *world.gradients(ours)), (plain, *world.gradients(plain)))
 
 
+def test_popularity_is_allowed_for_in_training(path: str, world: World) -> None:
+    popularity = torch.randint(0, 50, (N,))
+    candidates = replace(world.candidates, popularity=popularity)
+    ours = world.value(FullSoftmax(popularity=0.5), world.weights, candidates)
+    logits = world.states @ world.table[1:].T + 0.5 * popularity.clamp(min=1).log()
+    plain = (functional.cross_entropy(logits, world.labels - 1, reduction="none") * world.weights).sum()
+    assert_close((ours, *world.gradients(ours)), (plain, *world.gradients(plain)))
+    with pytest.raises(ValueError, match=r"`popularity` 0\.5 needs the training events of the candidates"):
+        world.value(FullSoftmax(popularity=0.5), None)
+
+
 @pytest.mark.parametrize("logq", [False, True])
 def test_sampling_every_item_is_the_full_softmax(path: str, logq: bool, world: World) -> None:
     ours, plain = world.value(SampledSoftmax(N, logq), world.weights), world.value(plain_full, world.weights)

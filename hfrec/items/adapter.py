@@ -107,6 +107,8 @@ def inject(module: nn.Module, config: LoraConfig, name: str) -> None:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
+        # Layers of both kinds may be meant; PEFT looks at each.
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to")
         inject_adapter_in_model(config, module, adapter_name=name)
 
 

@@ -41,6 +41,8 @@ class RecConfig(PreTrainedConfig):
             of it learns.
         load_in_4bit, load_in_8bit: hold the decoder in so many bits while its LoRA is trained. What is saved are plain
             numbers, those that the bits stand for.
+        likeness: what a fresh model thinks of items: at 0 nothing, its projections are random; above it, that those are
+            alike which an encoder has so, more decidedly the higher it is. Of use where data are scarce.
         word_size: width of a vector that is made of an item's words, beside those of encoders; 0 for none.
         use_item_ids: learn a vector for each item that training has events of.
         num_item_ids: size of that table; grown by training.
@@ -84,6 +86,7 @@ class RecConfig(PreTrainedConfig):
     load_in_8bit: bool = False
     num_layers: int = 2
     num_heads: int = 2
+    likeness: float = 0.0
     word_size: int = 256
     use_item_ids: bool = True
     num_item_ids: int = 0
@@ -163,6 +166,8 @@ class RecConfig(PreTrainedConfig):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not abs(value) < 1e6:
                 raise ValueError(f"`{name}` must be a number of at most a million, got {value!r}.")
+        if not 0 <= self.likeness < 1e3:
+            raise ValueError(f"`likeness` must be at least 0 and below 1000, got {self.likeness}.")
         if self.max_history < 1:
             raise ValueError(f"`max_history` must be at least 1, got {self.max_history}.")
         positions = getattr(self.backbone_config, "max_position_embeddings", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from transformers import initialization
 
 from hfrec.items.table import ItemTable
 from hfrec.models.configuration import RecConfig
@@ -82,6 +83,18 @@ class ItemTower(nn.Module):
         if self.ids is not None and self.ids.num_embeddings:
             vector = vector + present[:, -1, None] * self.ids((places - 1).clamp(min=0))
         return vector[place].reshape(*rows.shape, self._width)
+
+    def start_alike(self, likeness: float) -> None:
+        """Fresh projections that keep which items are alike: `likeness` times the identity, or where widths differ a
+        matrix of orthonormal rows or columns; the gates are half open for all."""
+        for name, projection in self.projections.items():
+            gain = likeness * torch.eye(*projection.weight.shape)
+            if projection.weight.shape[0] != projection.weight.shape[1]:
+                gain = likeness * nn.init.orthogonal_(torch.empty(projection.weight.shape))
+            initialization.copy_(projection.weight, gain)
+            initialization.zeros_(projection.bias)
+            for part in (self.gates[name].weight, self.gates[name].bias, self.presence[name].weight):
+                initialization.zeros_(part)
 
     def add_ids(self, num_item_ids: int = 0) -> None:
         """A table of id vectors, the gates of content as they were: they learn what an id is worth from nothing on."""

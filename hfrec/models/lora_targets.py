@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 BACKBONE_ADAPTER = "backbone"
 """What the adapter of `lora_rank` is called."""
+_OF_ITEMS = r"item_tower\.(projections|gates)\.\w+"
 _ROUTERS = {"gate", "router", "shared_expert_gate"}
 """Linear layers that choose an expert: what an adapter learns there is undone by the next choice."""
 
@@ -65,19 +66,28 @@ def linear_targets(module: nn.Module, prefix: str, called: str) -> str:
     )
 
 
-def backbone_lora(model: Any, rank: int, alpha: float, dropout: float = 0.0) -> LoraConfig:
+def backbone_lora(model: Any, rank: int, alpha: float, dropout: float = 0.0, item_rank: int = 0) -> LoraConfig:
     """A LoRA on the `lora_targets` of `model`, to be given to `add_adapter`.
 
     Args:
-        alpha: what it adds is multiplied by `alpha / rank`.
+        alpha: what it adds is multiplied by `alpha / rank`, everywhere.
         dropout: of what it reads.
+        item_rank: above 0, it is on the projections and gates of items, too, with this rank.
     """
     from peft import LoraConfig
     from transformers.pytorch_utils import Conv1D
 
-    turned = any(isinstance(part, Conv1D) for part in model.backbone.modules())
+    targets, ranks = lora_targets(model), {}
+    if item_rank:
+        targets, ranks = f"({targets}|{_OF_ITEMS})", {_OF_ITEMS: item_rank}
     return LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=lora_targets(model), fan_in_fan_out=turned
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=targets,
+        rank_pattern=ranks,
+        alpha_pattern={name: alpha * one / rank for name, one in ranks.items()},
+        fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.backbone.modules()),
     )
 
 

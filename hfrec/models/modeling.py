@@ -123,6 +123,12 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
         if self.memory is not None:
             self.memory.requires_grad_(False)
 
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        # The last one; transformers passes by modules without a weight of their own, such as the tower.
+        if module is self and self.config.likeness:
+            self.item_tower.start_alike(self.config.likeness)
+
     @property
     def model_type(self) -> str:
         return self.config.model_type

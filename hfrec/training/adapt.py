@@ -34,6 +34,7 @@ class AdaptConfig:
             which has learned nothing.
         name: what the adapter is called.
         rank: of the adapter's matrices.
+        item_rank: of its matrices on what reads an item's vectors; at 0 that is left as it is.
         alpha: what it adds is multiplied by `alpha / rank`.
         dropout: of what the adapter reads.
         item_ids: learn a vector for each item beside; the folder is then one of its own, not the foundation's.
@@ -45,6 +46,7 @@ class AdaptConfig:
     method: Literal["lora", "full", "scratch", "none", "zero_shot"] = "lora"
     name: str = "shop"
     rank: int = 8
+    item_rank: int = 0
     alpha: float = 16.0
     dropout: float = 0.05
     item_ids: bool = False
@@ -54,6 +56,8 @@ class AdaptConfig:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"`rank` must be at least 1, got {self.rank}.")
+        if self.item_rank < 0:
+            raise ValueError(f"`item_rank` must be at least 0, got {self.item_rank}.")
         if not self.alpha > 0:
             raise ValueError(f"`alpha` must be above 0, got {self.alpha}.")
         if not 0 <= self.dropout < 1:
@@ -133,7 +137,8 @@ def prepared(foundation: RecModel, settings: AdaptConfig) -> RecModel:
     if settings.method == "scratch" or (settings.learn_memory and settings.method not in _TRAIN_NOTHING):
         model.config.memory_learned = False
     if settings.method == "lora":
-        model.add_adapter(backbone_lora(model, settings.rank, settings.alpha, settings.dropout), settings.name)
+        lora = backbone_lora(model, settings.rank, settings.alpha, settings.dropout, settings.item_rank)
+        model.add_adapter(lora, settings.name)
     return model
 
 

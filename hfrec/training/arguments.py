@@ -59,6 +59,13 @@ class RecTrainingArguments(TrainingArguments):
     )
     logq: bool | None = field(default=None, metadata={"help": "Correct a softmax over some items; null: its default."})
     gbce_t: float | None = field(default=None, metadata={"help": "Calibration of `gbce`, 0 to 1; null: its default."})
+    popularity_offset: float | None = field(
+        default=None,
+        metadata={
+            "help": "Of `full_softmax`: how far it allows for popularity, 0 to 1; at 1 what is learned is how much "
+            "likelier than that an item is. Null: its default."
+        },
+    )
     augmentation: list[str] = field(
         default_factory=list,
         metadata={"help": f"Of the histories, in training alone: some of {', '.join(AUGMENTATIONS)}."},
@@ -178,7 +185,8 @@ class RecTrainingArguments(TrainingArguments):
             ValueError: something was set that this loss does not know.
         """
         settings = {}
-        for argument, name in {"num_negatives": "num_negatives", "logq": "logq", "gbce_t": "t"}.items():
+        names = {"num_negatives": "num_negatives", "logq": "logq", "gbce_t": "t", "popularity_offset": "popularity"}
+        for argument, name in names.items():
             value = getattr(self, argument)
             if value is None:
                 continue

@@ -19,6 +19,7 @@ from hfrec.losses import BCE, GBCE, FullSoftmax, InBatchSoftmax, SampledSoftmax
     ("settings", "loss"),
     [
         ({}, FullSoftmax()),
+        ({"popularity_offset": 1.0}, FullSoftmax(popularity=1.0)),
         ({"loss": "sampled_softmax"}, SampledSoftmax(256)),
         ({"loss": "sampled_softmax", "num_negatives": 64, "logq": False}, SampledSoftmax(64, logq=False)),
         ({"loss": "in_batch_softmax"}, InBatchSoftmax()),
@@ -41,6 +42,8 @@ def test_a_loss_is_made_of_what_was_set_for_it(settings: dict[str, Any], loss: o
         ({"loss": "bce", "logq": True}, "`logq` is for the losses in_batch_softmax, sampled_softmax"),
         ({"loss": "sampled_softmax", "gbce_t": 0.5}, r"`gbce_t` is for the losses gbce; .* got 0\.5"),
         ({"loss": "gbce", "gbce_t": 2.0}, r"`t` must be at least 0 and at most 1, got 2\.0"),
+        ({"loss": "bce", "popularity_offset": 1.0}, "`popularity_offset` is for the losses full_softmax"),
+        ({"popularity_offset": -1.0}, r"`popularity` must be at least 0, got -1\.0"),
         ({"loss": "gbce", "num_negatives": 0}, "`num_negatives` must be at least 1, got 0"),
         ({"float32_matmul_precision": "low"}, "`float32_matmul_precision` must be one of .*'medium'.*, got 'low'"),
     ],

@@ -212,6 +212,22 @@ def test_a_shop_is_fitted_by_lora(folder: Path, shop_folder: Path, python: Calla
     assert results["adapt"]["method"] == "lora" and "counting transitions" in results["baselines"]
 
 
+def test_the_reading_of_items_may_be_adapted_too(folder: Path, shop_folder: Path, shop_vectors: ItemTable) -> None:
+    ways = {"adapt__item_rank": 2, "training__output_dir": folder / "items", "adapt__learn_memory": False}
+    results = run_adaptation(adaptation(folder, shop_folder, **ways))
+    assert results["adapt"]["item_rank"] == 2
+    model = hfrec.RecModel.from_pretrained(folder / "items")
+    ranks = {name: len(weight) for name, weight in model.named_parameters() if "lora_A" in name}
+    assert {rank for name, rank in ranks.items() if name.startswith("item_tower.")} == {2}
+    assert {rank for name, rank in ranks.items() if name.startswith("backbone.")} == {4}
+    assert {model.item_tower.projections["text"].scaling["shop"]} == {16 / 4}
+    rows = torch.arange(1, 20)
+    with torch.no_grad():
+        adapted = model.attach(shop_vectors).eval().embed_items(rows)
+        with model.using_adapter([]):
+            assert not torch.allclose(adapted, model.embed_items(rows)), "it reads items in its own way"
+
+
 def test_counts_alone_and_other_ways(folder: Path, shop_folder: Path) -> None:
     figures = {}
     for method in ("none", "full", "scratch"):
