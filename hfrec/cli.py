@@ -176,7 +176,7 @@ build_benchmark_parser = _imported("hfrec.training.benchmark", "build_benchmark_
 build_adaptation_parser = _imported("hfrec.training.adapt", "build_adaptation_parser")
 build_few_shot_parser = _imported("hfrec.training.few_shot", "build_few_shot_parser")
 build_pretraining_parser = _imported("hfrec.training.pretrain", "build_pretraining_parser")
-build_serving_parser = _imported("hfrec.training.serving", "build_serving_parser")
+build_serving_parser = _imported("hfrec.serving.timing", "build_serving_parser")
 build_search_parser = _imported("hfrec.training.search", "build_search_parser")
 
 

@@ -20,9 +20,9 @@ CARDS = sorted((ROOT / "model_cards").glob("*.md"))
 COUNTS = {"users", "targets", "candidates"}
 FOUNDATIONS = [path for path in CARDS if path.stem.startswith("foundation_")]
 RUNS = [path for path in CARDS if path not in FOUNDATIONS]
-# What the README names for its readers to fill in: whoever runs it has other data. And the foundation that was made
-# to see whether the other one's transfer holds the other way round.
-WITHOUT_CARD = {"own_data", "foundation_movies_beauty"}
+# What the README names for its readers to fill in: whoever runs it has other data. And runs whose headers say that they
+# were not made yet as they are now.
+WITHOUT_CARD = {"own_data", "foundation_movies_sports", "adapt_beauty"}
 
 
 def named_runs(readme: str) -> set[str]:
@@ -124,6 +124,11 @@ accelerate launch train/train.py --config configs/own_data.yaml --data.items x
 accelerate launch train/update.py --config configs/update_demo.yaml
 ```
 """
+
+
+def test_what_has_no_card_was_not_run_yet() -> None:
+    for name in WITHOUT_CARD - {"own_data"}:
+        assert "not run yet" in (ROOT / f"configs/{name}.yaml").read_text(encoding="utf-8").replace("\n#  ", "")
 
 
 def test_runs_are_found_in_a_readme() -> None:

@@ -25,7 +25,8 @@ def test_script_runs_and_a_second_time_has_nothing_to_do(script: str, python: Ca
 
 
 def test_every_other_script_is_run_by_the_test_of_its_room() -> None:
-    rooms = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests/training").glob("test_*.py"))
+    tests = [path for room in ("training", "serving") for path in (ROOT / "tests" / room).glob("test_*.py")]
+    rooms = "\n".join(path.read_text(encoding="utf-8") for path in tests)
     others = {path.name for path in (ROOT / "train").glob("*.py")} - RUN_HERE.keys()
     assert {"train.py", "fit_baselines.py"} <= others
     assert [name for name in sorted(others) if f"train/{name}" not in rooms] == []

@@ -12,7 +12,7 @@ from peft import LoraConfig
 import hfrec
 from hfrec.data.schema import DataError
 from hfrec.data.synthetic import Shop
-from hfrec.training.serving import RESULTS_FILE, ServingConfig, build_serving_parser
+from hfrec.serving.timing import RESULTS_FILE, ServingConfig, build_serving_parser
 
 CONFIG = """
 data: {{name: shop, interactions: {folder}/interactions.parquet, items: {folder}/items.parquet, duplicates: first,
