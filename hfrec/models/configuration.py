@@ -42,8 +42,8 @@ class RecConfig(PreTrainedConfig):
         load_in_4bit, load_in_8bit: hold the decoder in so many bits while its LoRA is trained. What is saved are plain
             numbers, those that the bits stand for.
         likeness: what a fresh model thinks of items: at 0 nothing, its projections are random; above it, that those are
-            alike which an encoder has so, more decidedly the higher it is. Of use where data are scarce
-            alone.
+            alike which an encoder has so, more decidedly the higher it is. Of use only where data are
+            scarce.
         word_size: width of a vector that is made of an item's words, beside those of encoders; 0 for none.
         use_item_ids: learn a vector for each item that training has events of.
         num_item_ids: size of that table; grown by training.

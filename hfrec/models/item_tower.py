@@ -88,10 +88,9 @@ class ItemTower(nn.Module):
         """Fresh projections that keep which items are alike: `likeness` times the identity, or where widths differ a
         matrix of orthonormal rows or columns; the gates are half open for all."""
         for name, projection in self.projections.items():
-            gain = likeness * torch.eye(*projection.weight.shape)
-            if projection.weight.shape[0] != projection.weight.shape[1]:
-                gain = likeness * nn.init.orthogonal_(torch.empty(projection.weight.shape))
-            initialization.copy_(projection.weight, gain)
+            height, width = projection.weight.shape
+            kept = torch.eye(width) if height == width else nn.init.orthogonal_(torch.empty(height, width))
+            initialization.copy_(projection.weight, likeness * kept)
             initialization.zeros_(projection.bias)
             for part in (self.gates[name].weight, self.gates[name].bias, self.presence[name].weight):
                 initialization.zeros_(part)

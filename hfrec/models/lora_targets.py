@@ -66,7 +66,7 @@ def linear_targets(module: nn.Module, prefix: str, called: str) -> str:
     )
 
 
-def backbone_lora(model: Any, rank: int, alpha: float, dropout: float = 0.0, item_rank: int = 0) -> LoraConfig:
+def lora_of(model: Any, rank: int, alpha: float, dropout: float = 0.0, item_rank: int = 0) -> LoraConfig:
     """A LoRA on the `lora_targets` of `model`, to be given to `add_adapter`.
 
     Args:
@@ -75,7 +75,6 @@ def backbone_lora(model: Any, rank: int, alpha: float, dropout: float = 0.0, ite
         item_rank: above 0, it is on the projections and gates of items, too, with this rank.
     """
     from peft import LoraConfig
-    from transformers.pytorch_utils import Conv1D
 
     targets, ranks = lora_targets(model), {}
     if item_rank:
@@ -87,7 +86,6 @@ def backbone_lora(model: Any, rank: int, alpha: float, dropout: float = 0.0, ite
         target_modules=targets,
         rank_pattern=ranks,
         alpha_pattern={name: alpha * one / rank for name, one in ranks.items()},
-        fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.backbone.modules()),
     )
 
 
@@ -96,7 +94,7 @@ def learn_by_lora(model: Any, rank: int) -> None:
     learning = [
         weight for name, weight in model.named_parameters() if weight.requires_grad and not name.startswith("backbone.")
     ]
-    model.add_adapter(backbone_lora(model, rank, 2 * rank), BACKBONE_ADAPTER)
+    model.add_adapter(lora_of(model, rank, 2 * rank), BACKBONE_ADAPTER)
     for weight in learning:
         weight.requires_grad_(True)
     model.config.active_adapters = [BACKBONE_ADAPTER]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import cycle
+from functools import partial
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +16,11 @@ from hfrec.data.read import expand_path
 from hfrec.models.artifact import Artifact
 from hfrec.recommend.recommender import Recommender
 from hfrec.training.adapt import foundation_encoder
+from hfrec.training.cost import Cost
 from hfrec.training.data_section import DataConfig, load_data
 from hfrec.training.run import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from jsonargparse import ArgumentParser
 
 RESULTS_FILE = "serving.json"
@@ -82,13 +81,10 @@ def time_serving(config: Any) -> dict[str, Any]:
         raise ValueError("`data.cache` must be a folder: what is timed is a catalogue of cached vectors, got none.")
     catalog, splits = load_data(data)
     users = splits.train_histories(catalog)
-    histories = [
-        [catalog.item_ids[row - 1] for row in users.rows[start:end]]
-        for start, end in zip(users.offsets[:-1], users.offsets[1:], strict=True)
-        if end > start
-    ]
+    bounds = zip(users.offsets[:-1], users.offsets[1:], strict=True)
+    histories = [catalog.ids(users.rows[start:end]) for start, end in bounds if end > start]
     artifact = Artifact.open(expand_path(serving.foundation))
-    seconds: dict[str, float] = {}
+    cost = Cost()
 
     def loaded() -> Recommender:
         recommender = Recommender.from_pretrained(artifact)
@@ -96,25 +92,33 @@ def time_serving(config: Any) -> dict[str, Any]:
         return recommender
 
     loaded().with_catalog(catalog)
-    with _timed(seconds, "load"):
+    with cost.of("load"):
         recommender = loaded()
-    with _timed(seconds, "load adapters"):
+    with cost.of("load adapters"):
         for name, folder in serving.adapters.items():
             recommender.model.load_adapter(expand_path(folder), name)
-    with _timed(seconds, "with_catalog"):
+    with cost.of("with_catalog"):
         served = recommender.with_catalog(catalog)
-    with _timed(seconds, "first request"):
+    with cost.of("first request"):
         served.recommend(histories[0], k=serving.k)
-    requests = _Requests(served, histories, serving)
-    milliseconds = {"the base": requests.median([[]])}
-    milliseconds |= {f"adapter {name}": requests.median([name]) for name in serving.adapters}
-    if len(serving.adapters) > 1:
-        milliseconds["another adapter each time"] = requests.median(list(serving.adapters))
-        milliseconds["switching alone"] = _median(_switches(served, list(serving.adapters), serving.requests))
+
+    def requests(*adapters: Any) -> float:
+        """One user after the other, each by the next adapter."""
+        uncounted = serving.requests // 2
+        asked = islice(zip(cycle(histories), cycle(adapters), strict=False), serving.requests + uncounted)
+        return _median((partial(served.recommend, one, serving.k, adapter=by) for one, by in asked), uncounted)
+
+    names = list(serving.adapters)
+    milliseconds = {"a request by the base": requests([])}
+    milliseconds |= {f"a request by adapter {name}": requests(name) for name in names}
+    if len(names) > 1:
+        milliseconds["a request by another adapter each time"] = requests(*names)
+        switches = (partial(served.model.set_adapter, name) for name in islice(cycle(names), serving.requests))
+        milliseconds["switching alone"] = _median(switches)
     results = {
         "items": len(catalog),
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "milliseconds": {name: round(value, 2) for name, value in milliseconds.items()},
+        **cost.facts(),
+        "milliseconds": milliseconds,
         "environment": environment(),
     }
     folder = expand_path(serving.output_dir)
@@ -126,51 +130,15 @@ def time_serving(config: Any) -> dict[str, Any]:
 def serving_table(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     rows = [f"| {name} | {value:.2f} s |" for name, value in results["seconds"].items()]
-    rows += [f"| a request by {name} | {value:.1f} ms |" for name, value in _spoken(results["milliseconds"]).items()]
-    if (switching := results["milliseconds"].get("switching alone")) is not None:
-        rows.append(f"| switching alone | {switching:.1f} ms |")
+    rows += [f"| {name} | {value:.1f} ms |" for name, value in results["milliseconds"].items()]
     return "\n".join([f"| {results['items']:,} items | |", "|---|---:|", *rows])
 
 
-def _spoken(milliseconds: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in milliseconds.items() if name != "switching alone"}
-
-
-class _Requests:
-    """Requests of one user after the other."""
-
-    def __init__(self, served: Recommender, histories: Sequence[Sequence[Any]], serving: ServingConfig) -> None:
-        self.served, self.histories, self.serving = served, histories, serving
-
-    def median(self, adapters: Sequence[Any]) -> float:
-        """Milliseconds of a request in the middle, each by the next of `adapters`."""
-        number, before = self.serving.requests, self.serving.requests // 2
-        asked = list(zip(range(number + before), cycle(adapters), cycle(self.histories), strict=False))
-        return _median([self._asked(history, adapter) for _, adapter, history in asked][before:])
-
-    def _asked(self, history: Sequence[Any], adapter: Any) -> float:
-        return _milliseconds(lambda: self.served.recommend(history, k=self.serving.k, adapter=adapter))
-
-
-def _switches(served: Recommender, adapters: Sequence[str], number: int) -> list[float]:
-    return [
-        _milliseconds(lambda name=name: served.model.set_adapter(name))  # type: ignore[misc]
-        for _, name in zip(range(number), cycle(adapters), strict=False)
-    ]
-
-
-def _milliseconds(act: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    act()
-    return (time.perf_counter() - started) * 1e3
-
-
-def _median(values: Sequence[float]) -> float:
-    return float(np.median(values))
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    seconds[part] = time.perf_counter() - started
+def _median(acts: Iterable[Callable[[], Any]], uncounted: int = 0) -> float:
+    """Milliseconds of the one in the middle, without the first `uncounted`."""
+    taken = []
+    for act in acts:
+        started = time.perf_counter()
+        act()
+        taken.append((time.perf_counter() - started) * 1e3)
+    return round(float(np.median(taken[uncounted:])), 2)

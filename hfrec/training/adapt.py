@@ -12,7 +12,7 @@ from hfrec.items.encoder import ItemEncoder
 from hfrec.items.table import ItemTable
 from hfrec.models import RecConfig, RecModel
 from hfrec.models.artifact import ITEM_ENCODER, Artifact
-from hfrec.models.lora_targets import backbone_lora
+from hfrec.models.lora_targets import lora_of
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.data_section import DataConfig
 from hfrec.training.run import Models, trained_and_judged
@@ -137,7 +137,7 @@ def prepared(foundation: RecModel, settings: AdaptConfig) -> RecModel:
     if settings.method == "scratch" or (settings.learn_memory and settings.method not in _TRAIN_NOTHING):
         model.config.memory_learned = False
     if settings.method == "lora":
-        lora = backbone_lora(model, settings.rank, settings.alpha, settings.dropout, settings.item_rank)
+        lora = lora_of(model, settings.rank, settings.alpha, settings.dropout, settings.item_rank)
         model.add_adapter(lora, settings.name)
     return model
 

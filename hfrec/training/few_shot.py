@@ -53,7 +53,8 @@ def run_few_shot(config: Any) -> list[dict[str, Any]]:
         ValueError: a share sets a field that a run does not have; as of `run_benchmark`.
     """
     folder = Path(config.training.output_dir)
-    parts = {share: share_of(config, share) for share in sorted(config.few_shot.shares)}
+    shares = FewShotConfig(**config.few_shot.as_dict()).shares
+    parts = {share: _part(config, share, sets) for share, sets in sorted(shares.items())}
     found = []
     for share, part in parts.items():
         part.training.output_dir = str(folder / f"{share:g}")
@@ -62,15 +63,11 @@ def run_few_shot(config: Any) -> list[dict[str, Any]]:
     return found
 
 
-def share_of(config: Any, share: float) -> Any:
-    """What `config` says of one of its shares, as a benchmark's configuration.
-
-    Raises:
-        ValueError: the share sets a field that a run does not have.
-    """
+def _part(config: Any, share: float, sets: dict[str, Any]) -> Any:
+    """`config` as the benchmark of one share."""
     part = copy.deepcopy(config)
-    for name, value in ({"data.user_share": share} | config.few_shot.shares[share]).items():
-        if name.partition(".")[0] not in ("data", "training", "adapt") or name not in part:
+    for name, value in ({"data.user_share": share} | sets).items():
+        if name.partition(".")[0] not in ("data", "model", "training", "adapt") or name not in part:
             raise ValueError(f"The share {share:g} sets `{name}`, which a run does not have.")
         part[name] = value
     return part
