@@ -182,14 +182,21 @@ def how_made(results: dict[str, Any]) -> Iterator[str]:
     model = results["model"]
     if results.get("command"):
         yield f"`{results['command']}`"
-    boost = results.get("chosen", {}).get("new_item_boost", 0.0)
-    yield f"loss: `{model['loss']}`, seed {model['seed']}, {model['epochs']} epochs; new items are boosted by {boost:g}"
+    lifted = _lifted(results.get("chosen", {}))
+    yield f"loss: `{model['loss']}`, seed {model['seed']}, {model['epochs']} epochs; {lifted}"
     if "update" in results:
         yield results["update"]["said"]
     for modality, encoder in (model.get("encoders") or {}).items():
         revision = encoder.get("revision") or f"content {(encoder.get('content') or '')[:12]}"
         adapter = f", adapter {encoder['adapter'][:12]}" if encoder.get("adapter") else ""
         yield f"{modality} is read by `{encoder.get('encoder')}` ({revision}{adapter}, kept in {encoder.get('dtype')})"
+
+
+def _lifted(chosen: dict[str, Any]) -> str:
+    """What is given to items of few events."""
+    boost, discount = chosen.get("new_item_boost", 0.0), chosen.get("popularity_discount", 0.0)
+    said = f"new items are boosted by {boost:g}"
+    return said + (f", and {discount:g} · ln(1 + its events) is taken off each item" if discount else "")
 
 
 def cost_table(results: dict[str, Any]) -> str:

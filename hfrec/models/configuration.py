@@ -64,6 +64,8 @@ class RecConfig(PreTrainedConfig):
         factor_decay: as `memory_decay`, for `factors`, which recall by all that the model reads of a history.
         memory_size: units of the network that reads the memories.
         memory_learned: the memories were weighed; until then scores are the Transformer's alone.
+        popularity_discount: times ln(1 + training events) of an item taken off its score (Menon et al. 2021, eq. 9), so
+            that items of few events stand higher; training chooses it on validation.
         new_item_boost: added to the score of each item without a training event; training chooses it on validation.
         encoders: the item encoder of each modality that may be loaded to read new items.
         active_adapters: adapters that were switched on when the model was saved.
@@ -105,6 +107,7 @@ class RecConfig(PreTrainedConfig):
     factor_decay: float = 0.9
     memory_size: int = 16
     memory_learned: bool = False
+    popularity_discount: float = 0.0
     new_item_boost: float = 0.0
     logit_scale: float = 0.0
     initializer_range: float = 0.02
@@ -163,7 +166,7 @@ class RecConfig(PreTrainedConfig):
         heads = getattr(self.backbone_config, "n_head", None)
         if width is not None and heads is not None and (heads < 1 or width % heads):
             raise ValueError(f"`hidden_size` must be a multiple of `num_heads` ({heads}), got {width}.")
-        for name in ("new_item_boost", "logit_scale"):
+        for name in ("popularity_discount", "new_item_boost", "logit_scale"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not abs(value) < 1e6:
                 raise ValueError(f"`{name}` must be a number of at most a million, got {value!r}.")

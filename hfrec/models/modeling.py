@@ -218,8 +218,9 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
                 scores = (self._scaled(state) @ self._all_item_vectors()[rows].T).float()
                 if self.memory is not None and self.config.memory_learned:
                     scores = self.memory(scores, self.recall(histories), rows)
-                is_new = torch.from_numpy(self.statistics.popularity == 0).to(device)[rows]
-                return scores + self.config.new_item_boost * is_new
+                events = torch.from_numpy(self.statistics.popularity).to(device)[rows]
+                lift = self.config.new_item_boost * (events == 0) - self.config.popularity_discount * events.log1p()
+                return scores + lift
         finally:
             self.train(was_training)
 

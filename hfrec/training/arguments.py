@@ -77,6 +77,12 @@ class RecTrainingArguments(TrainingArguments):
         default=0.0, metadata={"help": "Weight of telling an item by its text in another language; 0: for none."}
     )
     patience: int = field(default=5, metadata={"help": "Epochs without a better validation before it stops; 0: never."})
+    rare_item_cost: float | None = field(
+        default=None,
+        metadata={
+            "help": "Share of validation NDCG@10 given up for items of few events; null: no `popularity_discount`."
+        },
+    )
     new_item_cost: float | None = field(
         default=None,
         metadata={"help": "Share of validation NDCG@10 given up for items without events; null: no `new_item_boost`."},
@@ -160,8 +166,10 @@ class RecTrainingArguments(TrainingArguments):
             )
         if not 0 <= self.language_consistency < float("inf"):
             raise ValueError(f"`language_consistency` must be a weight of at least 0, got {self.language_consistency}.")
-        if self.new_item_cost is not None and not 0 <= self.new_item_cost < 1:
-            raise ValueError(f"`new_item_cost` must be a share, at least 0 and below 1, got {self.new_item_cost}.")
+        for cost in ("rare_item_cost", "new_item_cost"):
+            share = getattr(self, cost)
+            if share is not None and not 0 <= share < 1:
+                raise ValueError(f"`{cost}` must be a share, at least 0 and below 1, got {share}.")
         self.make_loss()  # What it cannot take is said now, not after the encoding.
 
     @contextmanager

@@ -23,13 +23,14 @@ from hfrec.training.curve import training_curve
 from hfrec.training.data_section import DataConfig, encode_items, load_data, make_encoder
 from hfrec.training.facts import command_line, licence_fields
 from hfrec.training.foundation import FoundationTrainer
+from hfrec.training.lifting import LIFTS
 from hfrec.training.mixture import Mixture, Source
 from hfrec.training.run import add_model_section, discard_checkpoints, environment, model_facts
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-_OF_ONE_CATALOGUE = {"use_item_ids", "item_id_dropout", "word_size", "new_item_boost", "event_types"}
+_OF_ONE_CATALOGUE = {"use_item_ids", "item_id_dropout", "word_size", "event_types", *LIFTS}
 _SHARED = (
     "text_encoder", "image_encoder", "audio_encoder",
     "max_text_tokens", "encoder_batch_size", "encoder_processes", "cache",

@@ -11,6 +11,7 @@ from transformers import TrainerCallback, set_seed
 from hfrec.data.splits import Splits
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.checkpoints import REFIT_FOLDER, newest_checkpoint
+from hfrec.training.lifting import lifts_of
 from hfrec.training.resuming import StopAfter, chosen_epochs
 from hfrec.training.trainer import RecTrainer
 
@@ -22,7 +23,7 @@ def refit(trainer: RecTrainer, build: Build) -> RecTrainer:
     """Train a model anew on what `trainer` was trained and judged on, up to the epoch that it chose.
 
     Everything else is as it was, the learning rate's course too: it is left where that of `trainer` stood at its
-    checkpoint. A `new_item_boost` that was chosen is kept, and what the memory has learned to trust. A run that goes on
+    checkpoint. The lifts that were chosen are kept, and what the memory has learned to trust. A run that goes on
     from a checkpoint goes on here, too.
 
     Args:
@@ -37,7 +38,8 @@ def refit(trainer: RecTrainer, build: Build) -> RecTrainer:
     )
     set_seed(arguments.seed)
     again = build(arguments, trainer.splits.with_validation_returned(), [StopAfter(chosen_epochs(trainer))])
-    again.model.config.new_item_boost = trainer.model.config.new_item_boost
+    for field, lift in lifts_of(trainer.model.config).items():
+        setattr(again.model.config, field, lift)
     again.model.take_memory(trainer.model)
     going_on = str(arguments.resume_from_checkpoint).lower() not in ("none", "false")
     checkpoint = newest_checkpoint(arguments.output_dir) if going_on else None

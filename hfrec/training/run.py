@@ -35,6 +35,7 @@ from hfrec.training.curve import training_curve
 from hfrec.training.data_section import DataConfig, encode_items, load_data, make_encoder
 from hfrec.training.end_to_end import EndToEndTrainer
 from hfrec.training.facts import run_facts
+from hfrec.training.lifting import choose_lifts, lifts_of
 from hfrec.training.refitting import refit
 from hfrec.training.trainer import RecTrainer
 
@@ -137,8 +138,7 @@ def train_model(
         discard_checkpoints(arguments)
     with cost.of("train"):
         chooser.train(None if checkpoint is None else str(checkpoint))
-        if arguments.new_item_cost is not None:
-            chooser.choose_new_item_boost(arguments.new_item_cost)
+        choose_lifts(chooser)
     if not arguments.refit:
         return chooser, chooser
     with cost.of("refit"):
@@ -220,7 +220,7 @@ def choices(chooser: RecTrainer) -> dict[str, Any]:
         f"validation {chooser.args.metric_for_best_model}": chooser.state.best_metric,
         "step": chooser.state.best_global_step,
         "trust": chooser.trust,
-        "new_item_boost": chooser.model.config.new_item_boost,
+        **lifts_of(chooser.model.config),
     }
 
 

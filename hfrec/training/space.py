@@ -24,6 +24,7 @@ SHARED = {
     "training.greater_is_better": "trials are compared by it",
     "training.validation_targets": "trials are compared on one sample",
     "training.data_seed": "trials are compared on one sample, drawn under it",
+    "training.rare_item_cost": "it moves nothing that trials are compared by",
     "training.new_item_cost": "it moves nothing that trials are compared by",
     "training.refit": "it moves nothing that trials are compared by",
 }

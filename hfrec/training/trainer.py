@@ -44,7 +44,7 @@ from hfrec.training.replay import first_labels, warn_of_differences
 from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, restore_adapted, set_rates
 from hfrec.training.searching import SearchingTrainer
 from hfrec.training.study import IMPOSSIBLE, no_hope_in
-from hfrec.training.weighing import NEW_ITEM_BOOSTS, choose_boost, weigh
+from hfrec.training.weighing import weigh
 
 _LOSS_STATE = "loss_since_log_{}.pt"
 logger = logging.getLogger(__name__)
@@ -272,19 +272,9 @@ class RecTrainer(HubPushes, SearchingTrainer):
         self._stop_if_diverged()
         super().log(logs, *args, **kwargs)
 
-    def choose_new_item_boost(self, cost: float, boosts: Sequence[float] = NEW_ITEM_BOOSTS) -> float:
-        """Set `new_item_boost` to the largest of `boosts` that takes at most `cost` of validation NDCG@10 away.
-
-        By chance alone a new item hardly ever stands before the best of thousands of known ones, and one that is never
-        shown is never known. Without a validation target that is a new item the boost stays as it is.
-
-        Args:
-            cost: share, 0 … 1, of the NDCG@10 over all validation targets at boost 0.
-        """
-        config = self.accelerator.unwrap_model(self.model).config
-        if not self._slices(self._validation()).get("cold", np.zeros(1)).any():
-            return config.new_item_boost
-        return choose_boost(config, lambda: self.judged()["ndcg@10"], cost, boosts)
+    def validation_slices(self) -> dict[str, np.ndarray]:
+        """The slices of the validation targets that `judged` is about."""
+        return self._slices(self._validation())
 
     def _validation(self, targets: Targets | None = None) -> Targets:
         return (targets or self.eval_dataset).sample(self.args.validation_targets, self.args.data_seed or 0)

@@ -27,6 +27,7 @@ from hfrec.training.cost import Cost
 from hfrec.training.curve import training_curve
 from hfrec.training.data_section import DataConfig, load_events, load_items
 from hfrec.training.facts import run_facts
+from hfrec.training.lifting import choose_lifts
 from hfrec.training.refitting import refit
 from hfrec.training.run import choices, described, discard_checkpoints, environment, model_facts, publish
 from hfrec.training.trainer import RecTrainer
@@ -127,8 +128,7 @@ def run_update(config: Any) -> dict[str, Any]:
     untrained = chooser.evaluate()[f"eval_{arguments.metric_for_best_model}"]
     with cost.of("train"):
         chooser.train(None if checkpoint is None else str(checkpoint))
-        if arguments.new_item_cost is not None:
-            chooser.choose_new_item_boost(arguments.new_item_cost)
+        choose_lifts(chooser)
     trained = chooser.state.best_metric is None or chooser.state.best_metric > untrained
     if trained:
         with cost.of("evaluate the update"):

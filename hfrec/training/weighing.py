@@ -8,7 +8,7 @@ first one to know all events is time alone, and what the memory learns of one of
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from transformers import set_seed
 
 from hfrec.data.schema import DataError
-from hfrec.models.configuration import RecConfig
 from hfrec.models.modeling import RecModel
 from hfrec.models.reading import learn_to_read
 from hfrec.training.arguments import RecTrainingArguments
@@ -31,8 +30,6 @@ logger = logging.getLogger(__name__)
 TRUSTS = (1.0, 0.85, 0.7, 0.55, 0.4)
 """What `choose_trust` tries, until one is worse than one before."""
 TRUST_TARGETS = 3_000
-NEW_ITEM_BOOSTS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
-"""What `choose_boost` tries."""
 
 
 def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
@@ -93,17 +90,3 @@ def choose_trust(trainer: RecTrainer, model: RecModel, shares: Sequence[float] =
     memory.load_state_dict(learned)
     memory.trust_less(best)
     return best
-
-
-def choose_boost(config: RecConfig, judged: Callable[[], float], cost: float, boosts: Sequence[float]) -> float:
-    """Set the `new_item_boost` of `config` to the largest of `boosts` at which `judged` gives at least 1 - `cost` times
-    what it gives at 0."""
-    found: dict[float, float] = {}
-    for boost in (0.0, *sorted(boosts)):
-        config.new_item_boost = boost
-        found[boost] = judged()
-        if found[boost] < (1 - cost) * found[0.0]:
-            break
-    config.new_item_boost = max(boost for boost, value in found.items() if value >= (1 - cost) * found[0.0])
-    logger.info("new_item_boost %s: validation NDCG@10 by boost %s", config.new_item_boost, found)
-    return config.new_item_boost

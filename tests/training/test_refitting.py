@@ -20,6 +20,7 @@ from hfrec.data.synthetic import Shop
 from hfrec.items.table import ItemTable
 from hfrec.training.checkpoints import REFIT_FOLDER, checkpoints, discard
 from hfrec.training.data_section import DataConfig, load_data
+from hfrec.training.lifting import lifts_of
 from hfrec.training.refitting import chosen_epochs, refit
 from hfrec.training.run import build_parser, evaluate_folder, run_training
 
@@ -60,7 +61,7 @@ def test_a_refit_is_the_training_on_both_parts_up_to_the_chosen_epoch(
     trainer.train()
     steps = trainer.state.global_step // EPOCHS
     trainer.state.best_global_step = best * steps
-    trainer.model.config.new_item_boost = 0.75
+    trainer.model.config.update({"new_item_boost": 0.75, "popularity_discount": 0.1})
     assert chosen_epochs(trainer) == pytest.approx(best)
     again = refit(trainer, build)
 
@@ -81,7 +82,8 @@ def test_a_refit_is_the_training_on_both_parts_up_to_the_chosen_epoch(
     for name, value in weights.after[best - 1].items():
         # What to trust is learned once, of the model that was chosen.
         assert torch.equal(found[name], chosen[name] if name.startswith("memory.") else value), name
-    assert again.state.epoch == pytest.approx(best) and again.model.config.new_item_boost == 0.75
+    assert again.state.epoch == pytest.approx(best)
+    assert lifts_of(again.model.config) == {"new_item_boost": 0.75, "popularity_discount": 0.1}
     assert again.model.statistics.popularity.sum() == len(splits.part("train")) + len(splits.part("validation"))
 
 
