@@ -6,6 +6,9 @@ import json
 from typing import Any
 
 from hfrec.evaluation.slices import MIN_USERS
+from hfrec.training.lifting import LIFTS
+
+_WORDS = ("variant", "sets")
 
 
 def benchmark_page(results: dict[str, Any]) -> str:
@@ -62,30 +65,38 @@ def benchmark_table(results: dict[str, Any]) -> str:
 
 
 def _cost_table(results: dict[str, Any]) -> str:
-    lines = [
-        "| variant | sets | seed | validation NDCG@10 | epochs | trust | parameters | seconds | MiB |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    """A row for each cell; a column that some cell knows nothing of, being older, or that is 0 in all, is left out."""
+    rows = [
+        {
+            "variant": name,
+            "sets": ", ".join(f"`{field}` {_as_yaml(value)}" for field, value in variant["sets"].items()),
+            "seed": seed.removeprefix("seed_"),
+            **_cost_of(cell),
+        }
+        for name, variant in results["variants"].items()
+        for seed, cell in variant["seeds"].items()
     ]
-    seeds = [cell for variant in results["variants"].values() for cell in variant["seeds"].values()]
-    # What was measured before these were noted is rendered as it was.
-    noted = all("learned" in cell for cell in seeds)
-    if noted:
-        lines = [f"{lines[0]} learned | s/step | training MiB |", f"{lines[1]}---:|---:|---:|"]
-    for name, variant in results["variants"].items():
-        sets = ", ".join(f"`{field}` {_as_yaml(value)}" for field, value in variant["sets"].items())
-        for seed, cell in variant["seeds"].items():
-            trust = "" if cell["chosen"]["trust"] is None else cell["chosen"]["trust"]
-            seconds = sum(cell["seconds"].get(part, 0) for part in ("train", "refit"))
-            line = (
-                f"| {name} | {sets} | {seed.removeprefix('seed_')} | {cell['chosen']['validation']['ndcg@10']:.4f} | "
-                f"{cell['epochs']:g} | {trust} | {cell['parameters']:,} | {seconds:,.0f} | "
-                f"{max(cell['peak_memory_mib'].values()):,.0f} |"
-            )
-            if noted:
-                training = cell["peak_memory_mib"].get("train", 0)
-                line += f" {cell['learned']:,} | {cell['seconds_a_step'] or 0:.2f} | {training:,.0f} |"
-            lines.append(line)
-    return "\n".join(lines)
+    heads = [head for head in rows[0] if all(head in row for row in rows)]
+    heads = [head for head in heads if head not in LIFTS or any(row[head] != "0" for row in rows)]
+    lines = [f"| {' | '.join(heads)} |", f"|{'|'.join('---' if head in _WORDS else '---:' for head in heads)}|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row[head] for head in heads)} |" for row in rows)])
+
+
+def _cost_of(cell: dict[str, Any]) -> dict[str, str]:
+    chosen, seconds, memory = cell["chosen"], cell["seconds"], cell["peak_memory_mib"]
+    told = {
+        "validation NDCG@10": f"{chosen['validation']['ndcg@10']:.4f}",
+        "epochs": f"{cell['epochs']:g}",
+        "trust": "" if chosen["trust"] is None else str(chosen["trust"]),
+        "parameters": f"{cell['parameters']:,}",
+        "seconds": f"{sum(seconds.get(part, 0) for part in ('train', 'refit')):,.0f}",
+        "MiB": f"{max(memory.values()):,.0f}",
+    }
+    if "learned" in cell:
+        told["learned"] = f"{cell['learned']:,}"
+        told["s/step"] = f"{cell['seconds_a_step'] or 0:.2f}"
+        told["training MiB"] = f"{memory.get('train', 0):,.0f}"
+    return told | {field: f"{chosen[field]:g}" for field in LIFTS if field in chosen}
 
 
 def _as_yaml(value: Any) -> str:
