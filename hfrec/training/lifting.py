@@ -8,22 +8,39 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from hfrec.models.configuration import RecConfig
 
 if TYPE_CHECKING:
     from hfrec.training.trainer import RecTrainer
 
+
+@dataclass(frozen=True)
+class Lift:
+    """One way to lift items.
+
+    Attributes:
+        cost: the field of `RecTrainingArguments` that says what it may cost.
+        slice: the targets that it is for.
+        values: what is tried, ascending, until one costs too much.
+    """
+
+    cost: str
+    slice: str
+    values: tuple[float, ...]
+
+
 LIFTS = {
-    "popularity_discount": (0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0),
-    "new_item_boost": (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0),
+    "popularity_discount": Lift(
+        "rare_item_cost",
+        "rare",
+        (0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0),
+    ),
+    "new_item_boost": Lift("new_item_cost", "cold", (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)),
 }
-"""By field of `RecConfig`, in the order in which they are chosen: what is tried, until one costs too much."""
-_LIFTED = {"popularity_discount": "rare", "new_item_boost": "cold"}
-_COSTS = {"popularity_discount": "rare_item_cost", "new_item_boost": "new_item_cost"}
+"""By field of `RecConfig`, in the order in which they are chosen."""
 logger = logging.getLogger(__name__)
 
 
@@ -32,21 +49,21 @@ def choose_lifts(trainer: RecTrainer) -> dict[str, float]:
     what they are now. One that would lift no validation target stays as it is."""
     config = trainer.accelerator.unwrap_model(trainer.model).config
     slices = trainer.validation_slices()
-    for field, cost in _COSTS.items():
-        share = getattr(trainer.args, cost)
-        if share is not None and slices.get(_LIFTED[field], np.zeros(1)).any():
-            choose_lift(config, field, lambda: trainer.judged()["ndcg@10"], share)
+    for field, lift in LIFTS.items():
+        cost = getattr(trainer.args, lift.cost)
+        if cost is not None and lift.slice in slices:
+            choose_lift(config, field, lambda: trainer.judged()["ndcg@10"], cost)
     return lifts_of(config)
 
 
 def choose_lift(config: RecConfig, field: str, judged: Callable[[], float], cost: float) -> float:
-    """Set `field` of `config` to the largest of its `LIFTS` at which `judged` gives at least 1 - `cost` times what it
-    gives at 0, all smaller ones doing so, too."""
+    """Set `field` of `config` to the largest of its values at which `judged` gives at least 1 - `cost` times what it
+    gives at 0, all smaller ones doing so, too; to 0 where nothing is found at 0, and nothing can be lost."""
     found: dict[float, float] = {}
-    for lift in (0.0, *LIFTS[field]):
+    for lift in (0.0, *LIFTS[field].values):
         setattr(config, field, lift)
         found[lift] = judged()
-        if found[lift] < (1 - cost) * found[0.0]:
+        if not found[0.0] or found[lift] < (1 - cost) * found[0.0]:
             break
     chosen = max(lift for lift, value in found.items() if value >= (1 - cost) * found[0.0])
     setattr(config, field, chosen)

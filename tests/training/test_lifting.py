@@ -13,8 +13,6 @@ from hfrec.data.splits import Splits
 from hfrec.items.table import ItemTable
 from hfrec.training.lifting import LIFTS, choose_lift, choose_lifts, lifts_of
 
-COSTS = {"popularity_discount": "rare_item_cost", "new_item_boost": "new_item_cost"}
-
 
 @pytest.fixture
 def trainer(trained_folder: Path, splits: Splits, shop_items: ItemTable, tmp_path: Path) -> hfrec.RecTrainer:
@@ -35,7 +33,7 @@ def test_items_of_few_events_get_as_much_as_they_may_cost(trainer: hfrec.RecTrai
     before = trainer.judged()
     chosen = {}
     for cost in (0.0, 0.2, 0.9):
-        trainer.args = replace(trainer.args, **{COSTS[field]: cost})
+        trainer.args = replace(trainer.args, **{LIFTS[field].cost: cost})
         chosen[cost] = choose_lifts(trainer)[field]
         assert trainer.judged()["ndcg@10"] >= (1 - cost) * before["ndcg@10"]
     assert chosen[0.0] <= chosen[0.2] < chosen[0.9]
@@ -55,6 +53,11 @@ def test_the_first_lift_that_costs_too_much_ends_the_search(trainer: hfrec.RecTr
     assert seen == [0.0, 0.25, 0.5]
 
 
+def test_where_nothing_is_found_nothing_is_lifted(trainer: hfrec.RecTrainer) -> None:
+    config = trainer.model.config
+    assert choose_lift(config, "new_item_boost", lambda: 0.0, cost=0.9) == config.new_item_boost == 0.0
+
+
 def test_a_boost_lifts_new_items_and_no_other(trainer: hfrec.RecTrainer) -> None:
     difference = moved(trainer, "new_item_boost", 2.0)
     is_new = trainer.model.statistics.popularity[1:] == 0
@@ -69,7 +72,7 @@ def test_a_discount_takes_more_off_the_more_events_an_item_has(trainer: hfrec.Re
     assert len(np.unique(taken)) > 2
 
 
-@pytest.mark.parametrize("cost", COSTS.values())
+@pytest.mark.parametrize("cost", [lift.cost for lift in LIFTS.values()])
 def test_a_cost_is_a_share(tmp_path: Path, cost: str) -> None:
     with pytest.raises(ValueError, match=rf"`{cost}` must be a share, at least 0 and below 1, got 1\.5"):
         hfrec.RecTrainingArguments(str(tmp_path), **{cost: 1.5})
