@@ -96,7 +96,7 @@ def run_benchmark(config: Any) -> dict[str, Any]:
                 cell = folder / _slug(name) / f"seed_{seed}"
                 if not _is_complete(cell, sections):
                     processes.submit(train_cell, sections, seed, cell).result()
-                results = collect(folder, {one: config.variants[one] for one in cells}, benchmark)
+                results = collect(folder, run, {one: config.variants[one] for one in cells}, benchmark)
                 (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
                 (folder / PAGE_FILE).write_text(benchmark_page(results), encoding="utf-8")
     return results
@@ -177,7 +177,9 @@ def train_cell(sections: dict[str, dict[str, Any]], seed: int, folder: Path) -> 
     _complete(folder, sections, {"chosen": chosen, **facts, **cost.facts()})
 
 
-def collect(folder: Path, variants: dict[str, dict[str, Any]], benchmark: BenchmarkConfig) -> dict[str, Any]:
+def collect(
+    folder: Path, run: dict[str, dict[str, Any]], variants: dict[str, dict[str, Any]], benchmark: BenchmarkConfig
+) -> dict[str, Any]:
     """What the cells that are there say together: a mean and a spread over seeds, and differences with intervals.
 
     A user's value is the mean over the seeds, hence an interval is of the mean model over users.
@@ -222,6 +224,8 @@ def collect(folder: Path, variants: dict[str, dict[str, Any]], benchmark: Benchm
     return {
         "command": command_line(sys.argv, ["python"]),
         **about,
+        # The baselines may have been judged under another `model` or `training`, which are no concern of theirs.
+        "settings": settings_of(run),
         "users": {slice: len(np.unique(users[chosen])) for slice, chosen in slices.items()},
         "figures": {name: {slice: figures(name, chosen) for slice, chosen in slices.items()} for name in values},
         "strongest": strongest,

@@ -106,6 +106,16 @@ def test_it_goes_on_with_what_is_missing(config: Path, results: dict[str, Any]) 
     assert all(path.stat().st_mtime_ns == before for path, before in untouched.items() if path.parent != cut)
 
 
+def test_settings_are_those_of_the_run_whatever_the_baselines_were_judged_under(
+    config: Path, results: dict[str, Any], tmp_path: Path
+) -> None:
+    shutil.copytree(config.parent / "out/baselines", tmp_path / "baselines")
+    changed = ["--config", str(config), "--training.output_dir", str(tmp_path), "--model.dropout", "0.4"]
+    parsed = build_benchmark_parser().parse_args([*changed, "--benchmark.seeds", "[0]"])
+    parsed.variants, parsed.benchmark.reference = {"everything": {}}, None
+    assert run_benchmark(parsed)["settings"] == results["settings"] | {"model.dropout": 0.4}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
