@@ -75,9 +75,9 @@ def test_a_baseline_that_is_better_is_named() -> None:
     assert "no baseline surpasses it" in render_card(RESULTS)
     other = copy.deepcopy(RESULTS)
     other["baselines"]["popularity"]["cold"] = figures(0.1, 0.01)
-    other["chosen"] = {"new_item_boost": 1.5}
+    other["chosen"] = {"new_item_boost": 1.5, "popularity_discount": 0.2}
     text = render_card(other)
-    assert "it is surpassed on `cold` by popularity." in text and "boosted by 1.5" in text
+    assert "it is surpassed on `cold` by popularity." in text and "boosted by 1.5, and 0.2 · ln(1 + its events)" in text
 
 
 def test_an_update_has_a_validation_part_and_says_what_was_new() -> None:
