@@ -64,8 +64,8 @@ class RecConfig(PreTrainedConfig):
         factor_decay: as `memory_decay`, for `factors`, which recall by all that the model reads of a history.
         memory_size: units of the network that reads the memories.
         memory_learned: the memories were weighed; until then scores are the Transformer's alone.
-        popularity_discount: times ln(1 + training events) of an item taken off its score (post-hoc logit adjustment, Menon
-            et al. 2021), so that items of few events stand higher; training chooses it on validation.
+        popularity_discount: times ln(1 + training events) of an item taken off its score (post-hoc logit adjustment,
+            Menon et al. 2021), so that items of few events stand higher; training chooses it on validation.
         new_item_boost: added to the score of each item without a training event; training chooses it on validation.
         encoders: the item encoder of each modality that may be loaded to read new items.
         active_adapters: adapters that were switched on when the model was saved.
