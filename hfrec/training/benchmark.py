@@ -221,11 +221,11 @@ def collect(
         return {key: getattr(found, key) for key in ("difference", "low", "high")}
 
     about = json.loads((folder / BASELINES / CELL_FILE).read_text("utf-8"))
+    about.pop("settings")  # Of the data alone: under whatever `model` and `training` the baselines were judged.
     return {
         "command": command_line(sys.argv, ["python"]),
-        **about,
-        # The baselines may have been judged under another `model` or `training`, which are no concern of theirs.
         "settings": settings_of(run),
+        **about,
         "users": {slice: len(np.unique(users[chosen])) for slice, chosen in slices.items()},
         "figures": {name: {slice: figures(name, chosen) for slice, chosen in slices.items()} for name in values},
         "strongest": strongest,

@@ -38,8 +38,7 @@ def refit(trainer: RecTrainer, build: Build) -> RecTrainer:
     )
     set_seed(arguments.seed)
     again = build(arguments, trainer.splits.with_validation_returned(), [StopAfter(chosen_epochs(trainer))])
-    for field, lift in lifts_of(trainer.model.config).items():
-        setattr(again.model.config, field, lift)
+    again.model.config.update(lifts_of(trainer.model.config))
     again.model.take_memory(trainer.model)
     going_on = str(arguments.resume_from_checkpoint).lower() not in ("none", "false")
     checkpoint = newest_checkpoint(arguments.output_dir) if going_on else None
