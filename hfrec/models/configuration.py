@@ -63,6 +63,8 @@ class RecConfig(PreTrainedConfig):
         num_factors: numbers that the memory `factors` keeps of an item.
         factor_decay: as `memory_decay`, for `factors`, which recall by all that the model reads of a history.
         memory_size: units of the network that reads the memories.
+        new_item_trust: share, 0 … 1, of what the Transformer says that counts for items without a training event,
+            beside what the memories say; 0 where words and vectors alone rank them better.
         memory_learned: the memories were weighed; until then scores are the Transformer's alone.
         popularity_discount: times ln(1 + training events) of an item taken off its score (post-hoc logit adjustment,
             Menon et al. 2021), so that items of few events stand higher; training chooses it on validation.
@@ -106,6 +108,7 @@ class RecConfig(PreTrainedConfig):
     num_factors: int = 64
     factor_decay: float = 0.9
     memory_size: int = 16
+    new_item_trust: float = 1.0
     memory_learned: bool = False
     popularity_discount: float = 0.0
     new_item_boost: float = 0.0
@@ -201,6 +204,8 @@ class RecConfig(PreTrainedConfig):
         for name in ("memory_decay", "factor_decay"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be above 0 and at most 1, got {getattr(self, name)}.")
+        if not 0 <= self.new_item_trust <= 1:
+            raise ValueError(f"`new_item_trust` must be a share, 0 … 1, got {self.new_item_trust}.")
         for name in ("memory_window", "memory_size", "num_factors", "side_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")

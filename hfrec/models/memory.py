@@ -7,7 +7,9 @@ Counts keep both. The score of item j after a history is
 
 the Transformer's logit, a mixture of simple recommenders, which alone ranks like counting + α·TF-IDF does, and a
 network of a few units, which sees what a sum cannot: that words matter less where many transitions are known, and the
-Transformer's logit where an item has few events. The x_s are data, built from training events and texts.
+Transformer's logit where an item has few events. The x_s are data, built from training events and texts. Of a new item
+the Transformer's logit can be given a smaller share, `new_item_trust`, down to none: it has learned what the contents
+of known items are worth, and is too sure of itself on others.
 
 All of it is weighed after the Transformer has learned, on events that neither it nor a count has seen, see
 `hfrec.training.weighing`: learned together, a Transformer that has memorised its labels would be trusted too much.
@@ -167,6 +169,7 @@ class Memory(nn.Module):
         size: units of the network.
         decay, window: the last `window` items of a history recall, the k-th newest by `decay ** k`.
         factor_decay, factor_window: the same for item factors, which look further back.
+        new_item_trust: share of the Transformer's logit that counts where an item is new.
     """
 
     def __init__(
@@ -177,12 +180,14 @@ class Memory(nn.Module):
         window: int = 10,
         factor_decay: float = 1.0,
         factor_window: int | None = None,
+        new_item_trust: float = 1.0,
     ) -> None:
         super().__init__()
         looks = [name for name, look in LOOKS.items() if look.pairs in sources]
         self.sources = (*looks, *(name for name in sources if name not in LOOKS), NEW)
         self.decay, self.window = decay, window
         self.factor_decay, self.factor_window = factor_decay, factor_window
+        self.new_item_trust = new_item_trust
         self.levels = nn.Linear(CONTEXTS, len(self.sources))
         self.gate = nn.Parameter(torch.zeros(()))
         self.trust = nn.Linear(CONTEXTS, 1)
@@ -289,6 +294,9 @@ class Memory(nn.Module):
         mixture = torch.log1p(torch.einsum("pcs,ps->pc", amounts, weights))
         units = functional.relu(self.amounts(torch.log1p(amounts)) + self.contexts(contexts)[:, None])
         trust = self.trust(contexts) + units @ self.doubts
+        if self.new_item_trust < 1:
+            is_new = amounts[:, :, self.sources.index(NEW)]
+            trust = trust * (1 - (1 - self.new_item_trust) * is_new)
         return trust * logits + torch.exp(self.gate) * mixture + units @ self.values
 
     def forward(self, logits: Tensor, recalled: Recall, rows: Tensor) -> Tensor:

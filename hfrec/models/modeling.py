@@ -84,6 +84,7 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
                 config.memory_window,
                 config.factor_decay,
                 config.max_history,
+                config.new_item_trust,
             )
             if config.memories
             else None

@@ -1,7 +1,9 @@
 """How a memory learns what to trust: from events that neither the Transformer nor a count has seen.
 
-For each such event a softmax tells it from other items. The Transformer and the counts are data here: what they say of
-the items that matter is looked up once, in `Evidence`, and the memory's few hundred weights are fitted to that.
+For each such event a softmax tells it from other items; a generalized cross-entropy (Zhang & Sabuncu 2018) lets it
+care less for those that it cannot find at all, as a list of ten does. The Transformer and the counts are data here:
+what they say of the items that matter is looked up once, in `Evidence`, and the memory's few hundred weights are
+fitted to that.
 """
 
 from __future__ import annotations
@@ -66,19 +68,21 @@ class Evidence:
 
         return cls(*(torch.cat(pieces) for pieces in zip(*map(widened, parts), strict=True)))
 
-    def loss(self, memory: Memory, chosen: Tensor) -> Tensor:
-        """Mean cross-entropy of the labels of the `chosen` `(n,)` questions."""
+    def loss(self, memory: Memory, chosen: Tensor, q: float = 0.0) -> Tensor:
+        """Mean generalized cross-entropy (1 - p^q) / q of the labels of the `chosen` `(n,)` questions; 0: -log p."""
         scores = memory.read(self.logits[chosen], self.amounts[chosen].float(), self.contexts[chosen])
         labels = torch.zeros(len(chosen), dtype=torch.long, device=scores.device)
-        return functional.cross_entropy(scores + self.corrections[chosen], labels)
+        losses = functional.cross_entropy(scores + self.corrections[chosen], labels, reduction="none")
+        return (-torch.expm1(-q * losses) / q if q else losses).mean()
 
 
-def learn_to_read(model: RecModel, targets: Targets, seed: int = 0) -> int:
+def learn_to_read(model: RecModel, targets: Targets, seed: int = 0, q: float = 0.0) -> int:
     """Fit the memory of `model` to `targets`, of which neither its weights nor its counts know anything.
 
     Args:
         model: trained, with counts, on what came before the targets.
         targets: at most `MOST_QUESTIONS` of them are drawn under `seed`.
+        q: of the generalized cross-entropy.
 
     Returns:
         How many were learned from; with none, for lack of known items among them, the memory stays as it is.
@@ -88,7 +92,7 @@ def learn_to_read(model: RecModel, targets: Targets, seed: int = 0) -> int:
     indices = drawn(np.flatnonzero(model.statistics.popularity[targets.rows] > 0), MOST_QUESTIONS, random)
     if not len(indices) or not len(evidence := collect(model, targets, indices, seed)):
         return 0
-    fit(model, evidence, random, seed)
+    fit(model, evidence, random, seed, q)
     return len(evidence)
 
 
@@ -97,7 +101,7 @@ def drawn(indices: np.ndarray, most: int, random: np.random.Generator) -> np.nda
     return indices if len(indices) <= most else np.sort(random.choice(indices, most, replace=False))
 
 
-def fit(model: RecModel, evidence: Evidence, random: np.random.Generator, seed: int = 0) -> None:
+def fit(model: RecModel, evidence: Evidence, random: np.random.Generator, seed: int = 0, q: float = 0.0) -> None:
     """Fit the memory of `model`, from its beginning, to what `collect` found; it is trusted from now on."""
     memory = model.memory
     assert memory is not None
@@ -112,7 +116,7 @@ def fit(model: RecModel, evidence: Evidence, random: np.random.Generator, seed: 
     for _ in range(epochs):
         for some in np.array_split(random.permutation(len(evidence)), batches):
             optimizer.zero_grad()
-            evidence.loss(memory, torch.from_numpy(some).to(model.device)).backward()
+            evidence.loss(memory, torch.from_numpy(some).to(model.device), q).backward()
             optimizer.step()
             schedule.step()
     memory.requires_grad_(False)

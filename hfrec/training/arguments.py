@@ -77,6 +77,13 @@ class RecTrainingArguments(TrainingArguments):
         default=0.0, metadata={"help": "Weight of telling an item by its text in another language; 0: for none."}
     )
     patience: int = field(default=5, metadata={"help": "Epochs without a better validation before it stops; 0: never."})
+    memory_loss_q: float = field(
+        default=0.0,
+        metadata={
+            "help": "q, 0 … 1, of the generalized cross-entropy by which the memory learns. 0: plain cross-entropy, to "
+            "which those events matter most that nobody could have guessed; the larger, the less they do."
+        },
+    )
     rare_item_cost: float | None = field(
         default=None,
         metadata={
@@ -166,6 +173,8 @@ class RecTrainingArguments(TrainingArguments):
             )
         if not 0 <= self.language_consistency < float("inf"):
             raise ValueError(f"`language_consistency` must be a weight of at least 0, got {self.language_consistency}.")
+        if not 0 <= self.memory_loss_q < 1:
+            raise ValueError(f"`memory_loss_q` must be at least 0 and below 1, got {self.memory_loss_q}.")
         for cost in ("rare_item_cost", "new_item_cost"):
             share = getattr(self, cost)
             if share is not None and not 0 <= share < 1:

@@ -97,7 +97,7 @@ class FoundationTrainer(RecTrainer):
             parts.append(collect(reader, targets, drawn(indices, each, random), seed, among=known))
             logger.info("%s: the memory learns from %d events", source.name, len(parts[-2]) + len(parts[-1]))
         evidence = Evidence.joined(parts)
-        fit(model, evidence, random, seed)
+        fit(model, evidence, random, seed, self.args.memory_loss_q)
         return len(evidence)
 
     def _reader(self, model: RecModel, source: Source) -> RecModel:

@@ -57,7 +57,8 @@ def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
     checkpoint = newest_checkpoint(arguments.output_dir) if go_on else None
     second.train(None if checkpoint is None else str(checkpoint))
     model = trainer.accelerator.unwrap_model(trainer.model)
-    number = learn_to_read(second.accelerator.unwrap_model(second.model), second.eval_dataset, arguments.seed)
+    reader = second.accelerator.unwrap_model(second.model)
+    number = learn_to_read(reader, second.eval_dataset, arguments.seed, arguments.memory_loss_q)
     if not number:
         logger.warning("What was counted is not used: no user's newest event is of an item that others chose.")
         return

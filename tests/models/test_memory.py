@@ -162,6 +162,21 @@ def test_of_a_hidden_item_only_what_its_content_lets_expect_is_read() -> None:
     np.testing.assert_array_equal(amounts(recalled, "factors")[:, [1, 2]], [[1, 3], [3, 9]])
 
 
+def test_of_new_items_less_of_what_the_transformer_says_counts(train: Histories) -> None:
+    counted = memory("transitions", "popularity")
+    with torch.no_grad():
+        counted.doubts.uniform_(-1, 1)
+    recalled = recall(counted, train, Statistics.count(train, NUM_ROWS))
+    is_new = recalled.known == 0
+    said, silence = torch.randn(5, NUM_ROWS), torch.zeros(5, NUM_ROWS)
+    trusted = scores(counted, recalled, said) - scores(counted, recalled, silence)
+    counted.new_item_trust = 0.25
+    found = scores(counted, recalled, said) - scores(counted, recalled, silence)
+    assert is_new.any() and (~is_new).any()
+    np.testing.assert_allclose(found[:, is_new], trusted[:, is_new] / 4, atol=1e-5)
+    np.testing.assert_array_equal(found[:, ~is_new], trusted[:, ~is_new])
+
+
 def test_half_the_trust_is_half_of_what_the_transformer_says(train: Histories) -> None:
     counted = memory("transitions", "popularity")
     with torch.no_grad():

@@ -112,6 +112,8 @@ def test_what_cannot_work_is_named(shop_items: ItemTable, train: Histories) -> N
         hfrec.RecConfig(hidden_size=32, num_heads=3)
     with pytest.raises(StrictDataclassError, match=r"`item_id_dropout` must be at least 0 and below 1, got 1\.5"):
         hfrec.RecConfig(item_id_dropout=1.5)
+    with pytest.raises(StrictDataclassError, match=r"`new_item_trust` must be a share, 0 … 1, got -0\.5"):
+        hfrec.RecConfig(new_item_trust=-0.5)
 
 
 def test_words_alone_tell_items_apart(splits: Splits, shop_items: ItemTable, train: Histories, tmp_path: Path) -> None:

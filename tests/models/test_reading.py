@@ -85,6 +85,25 @@ def test_a_transformer_that_knows_nothing_is_trusted_less(model: hfrec.RecModel,
     assert not any(weight.requires_grad for weight in model.memory.parameters())
 
 
+def test_labels_that_cannot_be_found_count_less_the_larger_q_is(model: hfrec.RecModel, newest: Targets) -> None:
+    """The loss lies between -log p at 0 and 1 - p at 1; its gradient is that of -log p times p^q."""
+    evidence = collect(model, newest, np.flatnonzero(model.statistics.popularity[newest.rows] > 0)[:20])
+    one, gate = torch.arange(1), model.memory.gate.requires_grad_(True)
+    found = {q: evidence.loss(model.memory, one, q) for q in (0.0, 0.5, 1.0)}
+    slopes = {q: torch.autograd.grad(loss, gate)[0] for q, loss in found.items()}
+    found = {q: loss.detach() for q, loss in found.items()}
+    likelihood = torch.exp(-found[0.0])
+    assert float(found[1.0]) == pytest.approx(float(1 - likelihood), abs=1e-6)
+    assert float(found[0.5]) == pytest.approx(float(2 * (1 - likelihood.sqrt())), abs=1e-6)
+    for q in (0.5, 1.0):
+        assert float(slopes[q]) == pytest.approx(float(slopes[0.0] * likelihood**q), rel=1e-4)
+    learned = []
+    for q in (0.0, 0.5):
+        assert learn_to_read(model, newest, q=q)
+        learned.append(torch.cat([weight.flatten() for weight in model.memory.parameters()]).clone())
+    assert not torch.equal(*learned)
+
+
 def test_what_is_learned_is_a_function_of_the_seed(model: hfrec.RecModel, newest: Targets) -> None:
     found = []
     for seed in (0, 0, 1):

@@ -45,6 +45,7 @@ def test_a_loss_is_made_of_what_was_set_for_it(settings: dict[str, Any], loss: o
         ({"loss": "bce", "popularity_offset": 1.0}, "`popularity_offset` is for the losses full_softmax"),
         ({"popularity_offset": -1.0}, r"`popularity` must be at least 0, got -1\.0"),
         ({"loss": "gbce", "num_negatives": 0}, "`num_negatives` must be at least 1, got 0"),
+        ({"memory_loss_q": 1.0}, r"`memory_loss_q` must be at least 0 and below 1, got 1\.0"),
         ({"float32_matmul_precision": "low"}, "`float32_matmul_precision` must be one of .*'medium'.*, got 'low'"),
     ],
 )
