@@ -28,7 +28,7 @@ _LIKELY, _CANDIDATES = 250, 600
 """Likeliest items by the counts, and as many by the Transformer, that stand against a label, and items in all."""
 _QUESTIONS_AT_ONCE, _BATCH = 128, 256
 _EPOCHS, _LEAST_STEPS, _RATE, _DECAY = 12, 150, 5e-3, 1e-3
-_NEW = 0.1
+NEW_ITEMS = 0.1
 """Share of the items that are shown as new ones are: enough to learn of, and most of a catalogue is not new."""
 _IMPOSSIBLE = -1e4
 
@@ -76,13 +76,16 @@ class Evidence:
         return (-torch.expm1(-q * losses) / q if q else losses).mean()
 
 
-def learn_to_read(model: RecModel, targets: Targets, seed: int = 0, q: float = 0.0) -> int:
+def learn_to_read(
+    model: RecModel, targets: Targets, seed: int = 0, q: float = 0.0, new_items: float = NEW_ITEMS
+) -> int:
     """Fit the memory of `model` to `targets`, of which neither its weights nor its counts know anything.
 
     Args:
         model: trained, with counts, on what came before the targets.
         targets: at most `MOST_QUESTIONS` of them are drawn under `seed`.
         q: of the generalized cross-entropy.
+        new_items: share of the items that are shown as new ones are.
 
     Returns:
         How many were learned from; with none, for lack of known items among them, the memory stays as it is.
@@ -90,7 +93,7 @@ def learn_to_read(model: RecModel, targets: Targets, seed: int = 0, q: float = 0
     assert model.statistics is not None
     random = np.random.default_rng(seed)
     indices = drawn(np.flatnonzero(model.statistics.popularity[targets.rows] > 0), MOST_QUESTIONS, random)
-    if not len(indices) or not len(evidence := collect(model, targets, indices, seed)):
+    if not len(indices) or not len(evidence := collect(model, targets, indices, seed, new_items=new_items)):
         return 0
     fit(model, evidence, random, seed, q)
     return len(evidence)
@@ -125,11 +128,16 @@ def fit(model: RecModel, evidence: Evidence, random: np.random.Generator, seed: 
 
 @torch.no_grad()
 def collect(
-    model: RecModel, targets: Targets, indices: np.ndarray, seed: int = 0, among: np.ndarray | None = None
+    model: RecModel,
+    targets: Targets,
+    indices: np.ndarray,
+    seed: int = 0,
+    among: np.ndarray | None = None,
+    new_items: float = NEW_ITEMS,
 ) -> Evidence:
     """The evidence on the `targets` at `indices`; one whose user had chosen the item before is no question.
 
-    A share of the items, drawn anew for some questions at a time, is shown as new ones are: no id, no count.
+    A share `new_items`, drawn anew for some questions at a time, is shown as new ones are: no id, no count.
 
     Args:
         among: catalogue rows `(M,)`, ascending, that compete with a label; by default those with training events.
@@ -139,7 +147,7 @@ def collect(
     was_training = model.training
     model.eval()
     parts = [
-        _part(model, targets.histories(some), targets.rows[some], known, generator)
+        _part(model, targets.histories(some), targets.rows[some], known, generator, new_items)
         for some in np.array_split(indices, -(-len(indices) // _QUESTIONS_AT_ONCE) or 1)
     ]
     model.train(was_training)
@@ -147,12 +155,17 @@ def collect(
 
 
 def _part(
-    model: RecModel, histories: Histories, labels: np.ndarray, known: Tensor, generator: torch.Generator
+    model: RecModel,
+    histories: Histories,
+    labels: np.ndarray,
+    known: Tensor,
+    generator: torch.Generator,
+    new_items: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Logits, amounts, contexts and corrections of some questions, see `Evidence`; `known` `(M,)` rows compete."""
     memory = model.memory
     assert memory is not None
-    hidden = model.hide_items(_NEW, generator)
+    hidden = model.hide_items(new_items, generator)
     recalled = model.recall(histories, None if hidden is None else hidden.cpu().numpy())
     logits = model.logits(histories, known, hidden)
     amounts = memory.gather(recalled, known)

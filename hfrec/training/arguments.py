@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 
 from hfrec.data.augmentation import AUGMENTATIONS
 from hfrec.losses import LOSSES
+from hfrec.models.reading import NEW_ITEMS
 from hfrec.training.aims import LanguageConsistency
 
 ENCODERS = ("frozen", "side", "lora")
@@ -83,6 +84,10 @@ class RecTrainingArguments(TrainingArguments):
             "help": "q, 0 … 1, of the generalized cross-entropy by which the memory learns. 0: plain cross-entropy, to "
             "which those events matter most that nobody could have guessed; the larger, the less they do."
         },
+    )
+    memory_new_items: float = field(
+        default=NEW_ITEMS,
+        metadata={"help": "Share of the items that are shown to the memory, as it learns, as new ones are."},
     )
     rare_item_cost: float | None = field(
         default=None,
@@ -173,8 +178,10 @@ class RecTrainingArguments(TrainingArguments):
             )
         if not 0 <= self.language_consistency < float("inf"):
             raise ValueError(f"`language_consistency` must be a weight of at least 0, got {self.language_consistency}.")
-        if not 0 <= self.memory_loss_q < 1:
-            raise ValueError(f"`memory_loss_q` must be at least 0 and below 1, got {self.memory_loss_q}.")
+        for name in ("memory_loss_q", "memory_new_items"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ValueError(f"`{name}` must be at least 0 and below 1, got {value}.")
         for cost in ("rare_item_cost", "new_item_cost"):
             share = getattr(self, cost)
             if share is not None and not 0 <= share < 1:

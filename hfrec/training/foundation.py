@@ -92,7 +92,9 @@ class FoundationTrainer(RecTrainer):
             targets = source.splits.targets("validation", reader.catalog)
             known = reader.known_rows
             indices = np.flatnonzero(np.isin(targets.rows, known))
-            parts.append(collect(reader, targets, drawn(indices, each, random), seed))
+            parts.append(
+                collect(reader, targets, drawn(indices, each, random), seed, new_items=self.args.memory_new_items)
+            )
             reader.attach(source.items, Statistics.empty(reader.catalog.num_rows), reader.text_index)
             parts.append(collect(reader, targets, drawn(indices, each, random), seed, among=known))
             logger.info("%s: the memory learns from %d events", source.name, len(parts[-2]) + len(parts[-1]))

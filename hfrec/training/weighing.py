@@ -58,7 +58,9 @@ def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
     second.train(None if checkpoint is None else str(checkpoint))
     model = trainer.accelerator.unwrap_model(trainer.model)
     reader = second.accelerator.unwrap_model(second.model)
-    number = learn_to_read(reader, second.eval_dataset, arguments.seed, arguments.memory_loss_q)
+    number = learn_to_read(
+        reader, second.eval_dataset, arguments.seed, arguments.memory_loss_q, arguments.memory_new_items
+    )
     if not number:
         logger.warning("What was counted is not used: no user's newest event is of an item that others chose.")
         return

@@ -35,13 +35,10 @@ def model(splits: Splits, shop_items: ItemTable) -> hfrec.RecModel:
     return hfrec.RecModel(config).attach(shop_items, Statistics.count(train, shop_items.catalog.num_rows))
 
 
-def test_evidence_is_what_the_transformer_and_the_counts_say(
-    model: hfrec.RecModel, newest: Targets, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "_NEW", 0.0)
+def test_evidence_is_what_the_transformer_and_the_counts_say(model: hfrec.RecModel, newest: Targets) -> None:
     known = model.statistics.popularity[newest.rows] > 0
     indices = np.flatnonzero(known)[:20]
-    evidence = collect(model, newest, indices)
+    evidence = collect(model, newest, indices, new_items=0.0)
     histories, labels = newest.histories(indices), newest.rows[indices]
     asked = [place for place in range(20) if labels[place] not in histories[place]]
     assert len(evidence) == len(asked) > 10
@@ -113,12 +110,9 @@ def test_what_is_learned_is_a_function_of_the_seed(model: hfrec.RecModel, newest
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
-def test_a_hidden_item_is_shown_as_a_new_one(
-    model: hfrec.RecModel, newest: Targets, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "_NEW", 0.5)
+def test_a_hidden_item_is_shown_as_a_new_one(model: hfrec.RecModel, newest: Targets) -> None:
     indices = np.flatnonzero(model.statistics.popularity[newest.rows] > 0)
-    evidence = collect(model, newest, indices)
+    evidence = collect(model, newest, indices, new_items=0.5)
     new = model.memory.sources.index("new")
     is_new = evidence.amounts[..., new] > 0
     assert 0.3 < float(is_new[:, 0].float().mean()) < 0.7
