@@ -64,7 +64,7 @@ class RecConfig(PreTrainedConfig):
         factor_decay: as `memory_decay`, for `factors`, which recall by all that the model reads of a history.
         memory_size: units of the network that reads the memories.
         new_item_trust: share, 0 … 1, of what the Transformer says that counts for items without a training event,
-            beside what the memories say; 0 where words and vectors alone rank them better.
+            beside what the memories say; 0 where these alone rank them better.
         memory_learned: the memories were weighed; until then scores are the Transformer's alone.
         popularity_discount: times ln(1 + training events) of an item taken off its score (post-hoc logit adjustment,
             Menon et al. 2021), so that items of few events stand higher; training chooses it on validation.

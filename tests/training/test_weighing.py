@@ -82,7 +82,7 @@ def test_weighing_that_was_cut_off_goes_on(splits: Splits, shop_items: ItemTable
 
 
 def test_until_it_is_weighed_scores_are_the_transformers(splits: Splits, shop_items: ItemTable, tmp_path: Path) -> None:
-    trainer = trainer_of(splits, shop_items, tmp_path)
+    trainer = trainer_of(splits, shop_items, tmp_path, new_item_trust=0.25)
     histories = trainer.train_histories.take([0, 1])
     rows = torch.arange(1, shop_items.catalog.num_rows)
     torch.testing.assert_close(trainer.model.score(histories), trainer.model.eval().logits(histories, rows))
@@ -92,6 +92,7 @@ def test_until_it_is_weighed_scores_are_the_transformers(splits: Splits, shop_it
     trainer.save_model(str(tmp_path / "saved"))
     again = hfrec.RecModel.from_pretrained(tmp_path / "saved")
     assert again.config.memory_learned and torch.equal(again.score(histories), model.score(histories))
+    assert again.memory.new_item_trust == model.memory.new_item_trust == 0.25
 
 
 def test_a_log_without_order_or_taste_teaches_no_more_than_popularity(
