@@ -71,9 +71,12 @@ class Evidence:
     def loss(self, memory: Memory, chosen: Tensor, q: float = 0.0) -> Tensor:
         """Mean generalized cross-entropy (1 - p^q) / q of the labels of the `chosen` `(n,)` questions; 0: -log p."""
         scores = memory.read(self.logits[chosen], self.amounts[chosen].float(), self.contexts[chosen])
+        scores = scores + self.corrections[chosen]
         labels = torch.zeros(len(chosen), dtype=torch.long, device=scores.device)
-        losses = functional.cross_entropy(scores + self.corrections[chosen], labels, reduction="none")
-        return (-torch.expm1(-q * losses) / q if q else losses).mean()
+        if not q:
+            return functional.cross_entropy(scores, labels)
+        losses = functional.cross_entropy(scores, labels, reduction="none")
+        return (-torch.expm1(-q * losses) / q).mean()
 
 
 def learn_to_read(
