@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from hfrec.data.catalog import Catalog
 from hfrec.data.schema import DataError
 from hfrec.items.saved_table import SavedTable
 from hfrec.items.tensors import VECTOR_DTYPES
-from hfrec.items.variants import Variants
+from hfrec.items.variants import AUGMENTED, Variants
 from hfrec.items.whitening import center_and_whitening, whitened
 
 logger = logging.getLogger(__name__)
@@ -187,12 +188,13 @@ class ItemTable(SavedTable):
         return self._with(self.vectors, self.variants | joined)
 
     def drawing(self, names: Collection[str]) -> ItemTable:
-        """The same table, of whose variants training reads those called so; `[]`: it reads each item as it is.
+        """The same table, of whose variants training reads those called so; `[]`: it reads each item as it is,
+        `[AUGMENTED]`: by what was made for training alone.
 
         Raises:
             DataError: there is no variant of a name.
         """
-        for name in names:
+        for name in set(names) - {AUGMENTED}:
             self._check_variant(name)
         return self._with(self.vectors, {modality: of.drawing(names) for modality, of in self.variants.items()})
 
@@ -223,6 +225,11 @@ class ItemTable(SavedTable):
             for modality, own in self.vectors.items()
         }
         return self._with(vectors, {})
+
+    def blurred(self, rate: float) -> ItemTable:
+        """The table in which a share `rate` of the numbers of each vector, drawn anew, is 0 and the others are larger
+        by as much."""
+        return self._with({name: functional.dropout(one, rate) for name, one in self.vectors.items()}, {})
 
     def _check_variant(self, name: str) -> None:
         known = [one for of in self.variants.values() for one in of.named_ones]

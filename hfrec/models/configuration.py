@@ -44,6 +44,8 @@ class RecConfig(PreTrainedConfig):
         likeness: what a fresh model thinks of items: at 0 nothing, its projections are random; above it, that those are
             alike which an encoder has so, more decidedly the higher it is. Of use only where data are
             scarce.
+        tower_size: units of a network of one hidden layer beside each projection of content vectors, for what a matrix
+            cannot say, such as that titles in two scripts are of one item; 0 for none.
         word_size: width of a vector that is made of an item's words, beside those of encoders; 0 for none.
         use_item_ids: learn a vector for each item that training has events of.
         num_item_ids: size of that table; grown by training.
@@ -92,6 +94,7 @@ class RecConfig(PreTrainedConfig):
     num_layers: int = 2
     num_heads: int = 2
     likeness: float = 0.0
+    tower_size: int = 0
     word_size: int = 256
     use_item_ids: bool = True
     num_item_ids: int = 0
@@ -175,6 +178,8 @@ class RecConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` must be a number of at most a million, got {value!r}.")
         if not 0 <= self.likeness < 1e3:
             raise ValueError(f"`likeness` must be at least 0 and below 1000, got {self.likeness}.")
+        if self.tower_size < 0:
+            raise ValueError(f"`tower_size` must be at least 0, got {self.tower_size}.")
         if self.max_history < 1:
             raise ValueError(f"`max_history` must be at least 1, got {self.max_history}.")
         positions = getattr(self.backbone_config, "max_position_embeddings", None)

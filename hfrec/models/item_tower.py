@@ -17,8 +17,9 @@ WORDS = "words"
 class ItemTower(nn.Module):
     """Content vectors and the id vector of an item, each projected to D, gated and added up.
 
-    Of an encoder that was read in layers a side network makes the vector. A gate sees its own source and which of the
-    sources are there: content weighs more where there is no id. Whatever is missing adds nothing. In training
+    Where `tower_size` is above 0 a network of one hidden layer adds to each projection of content what no matrix can
+    say. Of an encoder that was read in layers a side network makes the vector. A gate sees its own source and which of
+    the sources are there: content weighs more where there is no id. Whatever is missing adds nothing. In training
     modalities are hidden at random, never all that an item has, and of a vector that has variants one is drawn. There
     is no dropout: candidates are compared whole.
     """
@@ -37,6 +38,15 @@ class ItemTower(nn.Module):
         num_sources = len(self.names) + int(config.use_item_ids)
         self.projections = nn.ModuleDict({name: nn.Linear(sizes[name], width) for name in self.names})
         self.gates = nn.ModuleDict({name: nn.Linear(sizes[name], width) for name in self.names})
+        units = config.tower_size
+        self.units = nn.ModuleDict(
+            {
+                name: nn.Sequential(nn.Linear(sizes[name], units), nn.GELU(), nn.Linear(units, width))
+                for name in self.names
+            }
+            if units
+            else {}
+        )
         self.presence = nn.ModuleDict({name: nn.Linear(num_sources, width, bias=False) for name in self.names})
         self.ids = nn.Embedding(config.num_item_ids, width) if config.use_item_ids else None
 
@@ -79,20 +89,25 @@ class ItemTower(nn.Module):
             values = content[name][0]
             values = self.side[name](values) if name in self.side else values
             gate = torch.sigmoid(self.gates[name](values) + self.presence[name](present))
-            vector = vector + present[:, column, None] * gate * self.projections[name](values)
+            said = self.projections[name](values)
+            said = said + self.units[name](values) if name in self.units else said
+            vector = vector + present[:, column, None] * gate * said
         if self.ids is not None and self.ids.num_embeddings:
             vector = vector + present[:, -1, None] * self.ids((places - 1).clamp(min=0))
         return vector[place].reshape(*rows.shape, self._width)
 
     def start_alike(self, likeness: float) -> None:
         """Fresh projections that keep which items are alike: `likeness` times the identity, or where widths differ a
-        matrix of orthonormal rows or columns; the gates are half open for all."""
+        matrix of orthonormal rows or columns; the gates are half open for all, and the units add nothing yet."""
         for name, projection in self.projections.items():
             height, width = projection.weight.shape
             kept = torch.eye(width) if height == width else nn.init.orthogonal_(torch.empty(height, width))
             initialization.copy_(projection.weight, likeness * kept)
             initialization.zeros_(projection.bias)
-            for part in (self.gates[name].weight, self.gates[name].bias, self.presence[name].weight):
+            parts = [self.gates[name].weight, self.gates[name].bias, self.presence[name].weight]
+            if name in self.units:
+                parts += self.units[name][-1].parameters()
+            for part in parts:
                 initialization.zeros_(part)
 
     def add_ids(self, num_item_ids: int = 0) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 BACKBONE_ADAPTER = "backbone"
 """What the adapter of `lora_rank` is called."""
-_OF_ITEMS = r"item_tower\.(projections|gates)\.\w+"
+_OF_ITEMS = r"item_tower\.((projections|gates)\.\w+|units\.\w+\.[02])"
 _ROUTERS = {"gate", "router", "shared_expert_gate"}
 """Linear layers that choose an expert: what an adapter learns there is undone by the next choice."""
 

@@ -77,6 +77,13 @@ class RecTrainingArguments(TrainingArguments):
     language_consistency: float = field(
         default=0.0, metadata={"help": "Weight of telling an item by its text in another language; 0: for none."}
     )
+    language_distillation: int = field(
+        default=0,
+        metadata={
+            "help": "Passes over the items, after the training, in which they come to be read in further languages as "
+            "by their own texts; the training itself then reads these alone. 0: it draws from all."
+        },
+    )
     patience: int = field(default=5, metadata={"help": "Epochs without a better validation before it stops; 0: never."})
     memory_loss_q: float = field(
         default=0.0,
@@ -178,6 +185,13 @@ class RecTrainingArguments(TrainingArguments):
             )
         if not 0 <= self.language_consistency < float("inf"):
             raise ValueError(f"`language_consistency` must be a weight of at least 0, got {self.language_consistency}.")
+        if self.language_distillation < 0:
+            raise ValueError(f"`language_distillation` must be at least 0, got {self.language_distillation}.")
+        if self.language_distillation and (self.language_consistency or self.encoders == "lora"):
+            raise ValueError(
+                "`language_distillation` needs encoders that stay as they are, and takes the place of "
+                f"`language_consistency`; got `encoders` {self.encoders!r} and {self.language_consistency}."
+            )
         for name in ("memory_loss_q", "memory_new_items"):
             value = getattr(self, name)
             if not 0 <= value < 1:

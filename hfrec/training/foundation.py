@@ -70,7 +70,7 @@ class FoundationTrainer(RecTrainer):
     def _furnish(self, model: RecModel, seed: int) -> HistoryWindows:
         """The vectors and the counts of all sources; no ids, no words."""
         train = self.train_histories
-        model.attach(self.items, Statistics.count(train, self.catalog.num_rows))
+        model.attach(self.read_items, Statistics.count(train, self.catalog.num_rows))
         return HistoryWindows(train, model.config.max_history)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:

@@ -25,6 +25,7 @@ from hfrec.evaluation.evaluator import evaluate
 from hfrec.evaluation.slices import part_slices
 from hfrec.items.lexical import TextIndex
 from hfrec.items.table import ItemTable
+from hfrec.items.variants import AUGMENTED
 from hfrec.models.modeling import RecModel
 from hfrec.models.quantization import check_learns
 from hfrec.training.arguments import RecTrainingArguments
@@ -38,6 +39,7 @@ from hfrec.training.checkpoints import (
     written_beside,
 )
 from hfrec.training.cost import StepClock
+from hfrec.training.distilling import distil_languages
 from hfrec.training.divergence import LossWatch, divergence, nonfinite_weight
 from hfrec.training.pushing import HubPushes
 from hfrec.training.replay import first_labels, warn_of_differences
@@ -75,6 +77,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
         weighs: after the Transformer the memory learns, if it has not yet: a second training, see `weighing`.
 
     Attributes:
+        read_items: the items as training reads them: those given, or these by their own texts alone.
         aims: of `hfrec.training.aims`, beside those that `args` names.
         clock: how long its steps take.
         trust: share of what the memory has learned to trust the Transformer by that validation chose.
@@ -101,6 +104,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
                 f"`model` {type(model).__name__}, `args` {type(args).__name__}, `model_init` {model_init}."
             )
         self.splits, self.items, self.catalog = splits, items, items.catalog
+        self.read_items = items.drawing([AUGMENTED]) if args.language_distillation else items
         self.train_histories = splits.train_histories(self.catalog)
         self.replay, self.model_init, self.weighs = replay, model_init, weighs
         self._fresh: RecModel | None = None
@@ -143,7 +147,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
             warn_of_differences(counted, train)
             counts = counted.counted_on(train)
             firsts = first_labels(counted, train, self.replay, seed)
-        model.attach(self.items, self._with_factors(model, counts), words)
+        model.attach(self.read_items, self._with_factors(model, counts), words)
         return HistoryWindows(train, model.config.max_history, firsts=firsts)
 
     def _with_factors(self, model: RecModel, counts: Statistics) -> Statistics:
@@ -204,6 +208,10 @@ class RecTrainer(HubPushes, SearchingTrainer):
 
     def _settle(self) -> None:
         """What is left to do when the weights have learned, before the memory does."""
+        if self.args.language_distillation:
+            model = self.accelerator.unwrap_model(self.model)
+            model.attach(self.items, model.statistics, model.text_index)
+            distil_languages(model, self.args.language_distillation, self.args.seed)
 
     def second(self, model: RecModel, args: RecTrainingArguments, splits: Splits, stop: TrainerCallback) -> RecTrainer:
         """A trainer like this one, of a `model` by which the memory of this one's learns what to trust."""

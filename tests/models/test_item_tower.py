@@ -13,6 +13,7 @@ from torch.nn import functional
 
 import hfrec
 from hfrec.items.table import ItemTable
+from hfrec.models.lora_targets import lora_of
 
 
 def likeness_of(vectors: Tensor) -> Tensor:
@@ -21,9 +22,9 @@ def likeness_of(vectors: Tensor) -> Tensor:
     return unit @ unit.T
 
 
-def fresh(items: ItemTable, width: int, likeness: float) -> hfrec.RecModel:
+def fresh(items: ItemTable, width: int, likeness: float, tower_size: int = 0) -> hfrec.RecModel:
     torch.manual_seed(0)
-    sizes = {"hidden_size": width, "num_heads": 2, "num_layers": 1, "max_history": 10}
+    sizes = {"hidden_size": width, "num_heads": 2, "num_layers": 1, "max_history": 10, "tower_size": tower_size}
     settings = {"use_item_ids": False, "word_size": 0, "likeness": likeness}
     return hfrec.RecModel(hfrec.RecConfig.for_items(items, **sizes, **settings)).attach(items).eval()
 
@@ -44,8 +45,10 @@ def test_items_start_as_alike_as_their_encoder_has_them(shop_items: ItemTable) -
     with torch.no_grad():
         alike = likeness_of(fresh(items, width, 4.0).embed_items(rows))
         wider = likeness_of(fresh(items, 2 * width, 4.0).embed_items(rows))
+        with_units = likeness_of(fresh(items, width, 4.0, tower_size=32).embed_items(rows))
         at_random = likeness_of(fresh(items, width, 0.0).embed_items(rows))
     torch.testing.assert_close(alike, given, atol=1e-3, rtol=0)
+    torch.testing.assert_close(with_units, given, atol=1e-3, rtol=0)
     torch.testing.assert_close(wider, given, atol=1e-3, rtol=0)
     assert (at_random - given).abs().max() > 0.05
 
@@ -57,7 +60,7 @@ def test_a_narrower_model_keeps_what_fits(shop_items: ItemTable) -> None:
 
 
 def test_what_was_learned_is_not_started_again(shop_items: ItemTable, tmp_path: Path) -> None:
-    model = fresh(shop_items, 8, 2.0)
+    model = fresh(shop_items, 8, 2.0, tower_size=4)
     with torch.no_grad():
         for weight in model.item_tower.parameters():
             weight.normal_()
@@ -71,3 +74,33 @@ def test_what_was_learned_is_not_started_again(shop_items: ItemTable, tmp_path: 
 def test_a_likeness_that_cannot_be_is_named(likeness: float) -> None:
     with pytest.raises(StrictDataclassError, match="`likeness` must be at least 0 and below 1000"):
         hfrec.RecConfig(modalities={"text": 8}, likeness=likeness)
+
+
+def misfit(items: ItemTable, tower_size: int) -> float:
+    """How far item vectors stay from places that have nothing to do with what the items are, after some learning."""
+    model = fresh(items, 16, 0.0, tower_size)
+    rows = torch.arange(1, items.catalog.num_rows)
+    places = torch.randn(len(rows), 16, generator=torch.Generator().manual_seed(1))
+    optimizer = torch.optim.Adam(model.item_tower.parameters(), 1e-2)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = functional.mse_loss(model.embed_items(rows), places)
+        loss.backward()
+        optimizer.step()
+    return loss.item()
+
+
+def test_units_say_what_a_matrix_cannot(shop_items: ItemTable) -> None:
+    assert misfit(shop_items, 256) < 0.5 * misfit(shop_items, 0)
+
+
+def test_a_lora_on_items_is_on_their_units_too(shop_items: ItemTable) -> None:
+    model = fresh(shop_items, 8, 0.0, tower_size=4)
+    model.add_adapter(lora_of(model, 2, 4.0, item_rank=1), "shop")
+    for network in model.item_tower.units.values():
+        assert all(hasattr(network[place], "lora_A") for place in (0, 2))
+
+
+def test_a_tower_size_that_cannot_be_is_named() -> None:
+    with pytest.raises(StrictDataclassError, match="`tower_size` must be at least 0, got -1"):
+        hfrec.RecConfig(modalities={"text": 8}, tower_size=-1)
