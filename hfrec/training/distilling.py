@@ -1,8 +1,8 @@
 """Further languages, taught when the Transformer has learned: an item comes to be read in each as by its own text.
 
-A model that draws one of an item's texts in each step learns every item six times as slowly; one that has learned by
-the items' own texts needs nothing of the users to learn the others: each has a vector to come to (as Reimers and
-Gurevych 2020 teach an encoder of sentences a further language by what it says of their translations).
+A model that draws one of an item's texts in each step learns users and languages at once, and each more slowly; one
+that has learned by the items' own texts needs nothing of the users to learn the others: each has a vector to come to,
+as Reimers and Gurevych 2020 teach an encoder of sentences a further language by what it says of their translations.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def distil_languages(model: RecModel, epochs: int, seed: int = 0) -> float | Non
         epochs: passes over all items in all languages.
 
     Returns:
-        The share, in the last pass, of the variance of item vectors that was missed; `None` where there was nothing to
-        learn: no further language, or nothing that may learn.
+        The share, in the last pass, of the variance of item vectors that was missed; `None`, and a warning, where there
+        was nothing to learn: no further language, or nothing that may learn.
     """
     assert model.items is not None
     items = model.items
@@ -54,6 +54,10 @@ def distil_languages(model: RecModel, epochs: int, seed: int = 0) -> float | Non
         one for name, one in model.item_tower.named_parameters() if one.requires_grad and not name.startswith("ids.")
     ]
     if not languages or not weights:
+        logger.warning(
+            "No language is taught: the items have texts in the further languages %s that training reads, and %d "
+            "weights that read them may learn.", languages, len(weights),
+        )  # fmt: skip
         return None
     tables = [items.drawing([]), *(items.in_language(name) for name in languages)]
     rows = torch.arange(1, items.catalog.num_rows, device=model.device)

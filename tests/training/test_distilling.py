@@ -63,8 +63,11 @@ def test_a_text_in_another_language_comes_to_be_read_as_the_own_was(translated: 
     assert all(one.grad is None for one in model.parameters())
 
 
-def test_nothing_is_taught_where_there_is_nothing_to_learn(shop_items: ItemTable, translated: ItemTable) -> None:
+def test_nothing_is_taught_where_there_is_nothing_to_learn(
+    shop_items: ItemTable, translated: ItemTable, caplog: pytest.LogCaptureFixture
+) -> None:
     assert distil_languages(model_of(shop_items), 2) is None
+    assert "No language is taught: the items have texts in the further languages []" in caplog.text
     assert distil_languages(model_of(translated.drawing([])), 2) is None
     frozen = model_of(translated)
     frozen.item_tower.requires_grad_(False)
