@@ -19,6 +19,7 @@ from hfrec.data.histories import Histories
 from hfrec.data.splits import Splits
 from hfrec.data.synthetic import Shop
 from hfrec.items.table import ItemTable
+from hfrec.items.variants import Variants
 
 if TYPE_CHECKING:
     from local_hub import LocalHub
@@ -65,6 +66,18 @@ def shop_items(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> ItemTabl
     items = encoder.encode(catalog, progress=False)
     items.made_by = encoder  # type: ignore[attr-defined]
     return items
+
+
+@pytest.fixture(scope="session")
+def german_items(shop_items: ItemTable) -> ItemTable:
+    """The shop with a second language for every other item: its vectors turned, and with noise."""
+    own = shop_items.vectors["text"].float()
+    turned = own.roll(7, 1) + 0.1 * torch.randn(own.shape, generator=torch.Generator().manual_seed(0))
+    present = shop_items.present["text"].clone()
+    present[::2] = False
+    vectors = torch.where(present[:, None], turned, 0.0).to(shop_items.vectors["text"].dtype)[None]
+    variants = Variants(("de",), vectors, present[None], torch.zeros(1, own.shape[1]), (True,))
+    return shop_items.varied({"text": variants})
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,12 @@ class Variants:
         """The names of those that were not made for training alone."""
         return tuple(name for name in self.names if name != AUGMENTED)
 
+    @property
+    def taught_ones(self) -> tuple[str, ...]:
+        """The names of those, not made for training alone, that training reads."""
+        drawn = zip(self.names, self.drawn, strict=True)
+        return tuple(name for name, is_drawn in drawn if is_drawn and name != AUGMENTED)
+
     def any_drawn(self, index: Tensor) -> Tensor:
         """Whether each row of `index` (…) has a variant that training reads."""
         drawn = torch.tensor(self.drawn, device=index.device)

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hfrec.items.variants import AUGMENTED
-
 if TYPE_CHECKING:
     from hfrec.models.modeling import RecModel
 
@@ -42,14 +40,7 @@ def distil_languages(model: RecModel, epochs: int, seed: int = 0) -> float | Non
     """
     assert model.items is not None
     items = model.items
-    languages = sorted(
-        {
-            name
-            for of in items.variants.values()
-            for name, is_drawn in zip(of.names, of.drawn, strict=True)
-            if is_drawn and name != AUGMENTED
-        }
-    )
+    languages = sorted({name for of in items.variants.values() for name in of.taught_ones})
     weights = [
         one for name, one in model.item_tower.named_parameters() if one.requires_grad and not name.startswith("ids.")
     ]

@@ -200,10 +200,12 @@ class RecTrainer(HubPushes, SearchingTrainer):
             self._keep_fresh(self.model)
         with self.args.matmul_precision():
             output = super().train(None if checkpoint is None else str(checkpoint), trial, *args, **kwargs)
-        self._settle()
         fresh, self._fresh = self._fresh, None
-        if fresh is not None and trial is None:
-            weigh(self, fresh, go_on=resume_from_checkpoint not in (None, False))
+        # The model of a trial is thrown away.
+        if trial is None:
+            self._settle()
+            if fresh is not None:
+                weigh(self, fresh, go_on=resume_from_checkpoint not in (None, False))
         return output
 
     def _settle(self) -> None:

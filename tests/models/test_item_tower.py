@@ -97,6 +97,7 @@ def test_units_say_what_a_matrix_cannot(shop_items: ItemTable) -> None:
 def test_a_lora_on_items_is_on_their_units_too(shop_items: ItemTable) -> None:
     model = fresh(shop_items, 8, 0.0, tower_size=4)
     model.add_adapter(lora_of(model, 2, 4.0, item_rank=1), "shop")
+    assert len(model.item_tower.units) == len(shop_items.modalities)
     for network in model.item_tower.units.values():
         assert all(hasattr(network[place], "lora_A") for place in (0, 2))
 

@@ -7,7 +7,6 @@ import torch
 
 import hfrec
 from hfrec.data.statistics import Statistics
-from hfrec.items.variants import Variants
 from hfrec.training.aims import AIMS, Alignment, LanguageConsistency, MaskedItem, ViewContrast, contrast
 
 
@@ -97,18 +96,9 @@ def test_a_model_learns_aims_in_its_forward_pass(model, batch):
 
 
 @pytest.fixture
-def translated(model):
-    """The model with a second language of every other item: its vectors turned, and with noise."""
-    items = model.items
-    own = items.vectors["text"].float()
-    generator = torch.Generator().manual_seed(0)
-    turned = own.roll(7, 1) + 0.1 * torch.randn(own.shape, generator=generator)
-    present = items.present["text"].clone()
-    present[::2] = False
-    vectors = torch.where(present[:, None], turned, 0.0).to(items.vectors["text"].dtype)[None]
-    variants = Variants(("de",), vectors, present[None], torch.zeros(1, own.shape[1]), (True,))
-    statistics = model.statistics
-    return model.attach(items.varied({"text": variants}), statistics)
+def translated(model, german_items):
+    """The model with a second language of every other item."""
+    return model.attach(german_items, model.statistics)
 
 
 def test_languages_of_an_item_are_pulled_together(translated, batch):
