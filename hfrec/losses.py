@@ -35,11 +35,13 @@ class Candidates:
         embed: item vectors `(C, D)` of catalogue rows `(C,)`.
         rows: rows `(M,)` that may be drawn as negatives, ascending.
         popularity: training events `(M,)` of each of `rows`; where it is `None`, logQ reads the labels of the batch.
+        seen: rows `(P, S)` that are no wrong answers at each position, 0 for none; a label always competes.
     """
 
     embed: Callable[[Tensor], Tensor]
     rows: Tensor
     popularity: Tensor | None = None
+    seen: Tensor | None = None
 
     def logits(self, states: Tensor, rows: Tensor) -> Tensor:
         """Logits `(p, C)` of catalogue rows `(C,)` after states `(p, D)`."""
@@ -51,6 +53,15 @@ class Candidates:
         vectors = self.embed(unique)
         with _in_float32(states):
             return torch.einsum("pd,pcd->pc", states.float(), vectors.float()[place])
+
+    def struck(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Positions `(n,)`, ascending, and places in `rows` `(C,)`, ascending, of what was `seen` and is not the label
+        `(P,)`; `None` where nothing is struck."""
+        if self.seen is None:
+            return None
+        place = torch.searchsorted(rows, self.seen).clamp(max=len(rows) - 1)
+        positions, columns = ((rows[place] == self.seen) & (self.seen != labels[:, None])).nonzero(as_tuple=True)
+        return positions, place[positions, columns]
 
     def places(self, labels: Tensor) -> Tensor:
         """Where labels `(P,)` stand in `rows`.
@@ -151,8 +162,10 @@ class BCE:
         shape = (len(labels), self.num_negatives)
         drawn = candidates.rows[torch.randint(len(candidates.rows), shape, device=labels.device)]
         logits = candidates.own_logits(states, torch.cat([labels[:, None], drawn], dim=1))
-        values = _binary(logits[:, 0], logits[:, 1:], drawn == labels[:, None])
-        return _weighted_sum(values, weights)
+        spared = drawn == labels[:, None]
+        if candidates.seen is not None:
+            spared |= (drawn[:, :, None] == candidates.seen[:, None]).any(-1)
+        return _weighted_sum(_binary(logits[:, 0], logits[:, 1:], spared), weights)
 
 
 @dataclass(frozen=True)
@@ -178,10 +191,13 @@ class GBCE:
         return share * (self.t * (1 - 1 / share) + 1 / share)
 
     def __call__(self, states: Tensor, labels: Tensor, weights: Tensor | None, candidates: Candidates) -> Tensor:
-        drawn = candidates.draw(self.num_negatives)
+        drawn = candidates.draw(self.num_negatives).sort().values
         label_logits = candidates.own_logits(states, labels[:, None])[:, 0]
         logits = candidates.logits(states, drawn)
-        values = _binary(label_logits, logits, drawn == labels[:, None], self.beta(len(candidates.rows)))
+        spared = drawn == labels[:, None]
+        if (struck := candidates.struck(drawn, labels)) is not None:
+            spared[struck] = True
+        values = _binary(label_logits, logits, spared, self.beta(len(candidates.rows)))
         return _weighted_sum(values / (1 + self.num_negatives), weights)
 
 
@@ -206,23 +222,27 @@ def _cross_entropy(
     """Σ over positions of the cross-entropy over catalogue rows `(C,)`, of which `rows[place]` `(P,)` are the labels.
 
     Of the logits `(P, C)`, to which `bias` `(C,)` is added, only `_LOGITS_AT_ONCE` are ever there, on a GPU
-    `_LOGITS_AT_ONCE_ON_A_GPU`. Where they do not fit at once, torch's fused loss computes them; below torch 2.14 that
-    is done here: a chunk of positions at a time, and once more in the backward pass.
+    `_LOGITS_AT_ONCE_ON_A_GPU`. Where they do not fit at once, torch's fused loss computes them; where some are struck,
+    or below torch 2.14, that is done here: a chunk of positions at a time, and once more in the backward pass.
     """
     vectors = candidates.embed(rows)
     at_once = _LOGITS_AT_ONCE if states.device.type == "cpu" else _LOGITS_AT_ONCE_ON_A_GPU
     size = max(1, at_once // len(rows))
+    struck = candidates.struck(rows, rows[place])
 
     def part(states: Tensor, positions: Tensor, vectors: Tensor) -> Tensor:
         logits = _products(states, vectors)
         logits = logits if bias is None else logits.add_(bias)
+        if struck is not None:
+            first, last = torch.searchsorted(struck[0], positions[[0, -1]] + torch.arange(2, device=positions.device))
+            logits[struck[0][first:last] - positions[0], struck[1][first:last]] = -torch.inf
         values = functional.cross_entropy(logits, place[positions], reduction="none")
         return _weighted_sum(values, None if weights is None else weights[positions])
 
     positions = torch.arange(len(place), device=place.device)
     if len(place) <= size:
         return part(states, positions, vectors)
-    if LinearCrossEntropyOptions is not None:
+    if LinearCrossEntropyOptions is not None and struck is None:
         return _fused(states, vectors, place, weights, bias, size)
     total = torch.zeros((), device=states.device)
     for some, which in zip(states.split(size), positions.split(size), strict=True):
@@ -262,14 +282,14 @@ def _shared_softmax(
     return _cross_entropy(states, rows, place, weights, candidates, bias=-chance.clamp(min=1e-12).log())
 
 
-def _binary(label_logits: Tensor, logits: Tensor, is_label: Tensor, beta: float = 1.0) -> Tensor:
-    """-β log σ of labels `(P,)` - Σ log(1 - σ) of negatives `(P, k)`; a negative that is the label counts nothing.
+def _binary(label_logits: Tensor, logits: Tensor, spared: Tensor, beta: float = 1.0) -> Tensor:
+    """-β log σ of labels `(P,)` - Σ log(1 - σ) of negatives `(P, k)`; those that are `spared` count nothing.
 
     Logits count from log(β / k), the log-odds for a model that knows nothing. Counted from 0, all known items are first
     pushed below it, and those without training events, which are never negatives, stay above them all.
     """
     prior = math.log(beta / logits.shape[1])
-    wrong = functional.logsigmoid(-(logits + prior)).masked_fill(is_label, 0.0)
+    wrong = functional.logsigmoid(-(logits + prior)).masked_fill(spared, 0.0)
     return -(beta * functional.logsigmoid(label_logits + prior) + wrong.sum(dim=1))
 
 

@@ -99,6 +99,26 @@ def test_popularity_is_allowed_for_in_training(path: str, world: World) -> None:
         world.value(FullSoftmax(popularity=0.5), None)
 
 
+@each_loss
+def test_what_a_user_has_had_does_not_compete_and_a_label_always_does(
+    loss: Callable[..., Tensor], path: str, world: World
+) -> None:
+    had = torch.randint(1, N + 1, (P, N))
+    had[:, 1], had[:, 2], had[0] = world.labels, 0, 0
+    candidates = replace(world.candidates, seen=had)
+    ours = world.value(loss, world.weights, candidates)
+    # To say nothing of an item is as good as to find it impossible: its logit is as low as can be.
+    far = torch.full((P, N), 0.0).scatter_(1, (had - 1).clamp(min=0), -1e9)
+    far[torch.arange(P), world.labels - 1] = far[0] = 0.0
+    far[:, 0] = torch.where((had == 1).any(1) & (world.labels != 1), -1e9, 0.0)
+    wide = torch.cat([world.states, far], dim=1)
+    table = torch.cat([world.table, torch.cat([torch.zeros(1, N), torch.eye(N)])], dim=1)
+    torch.manual_seed(1)
+    plain = loss(wide, world.labels, world.weights, replace(world.candidates, embed=lambda rows: table[rows]))
+    assert_close((ours, *world.gradients(ours)), (plain, *world.gradients(plain)))
+    assert ours < world.value(loss, world.weights)
+
+
 @pytest.mark.parametrize("logq", [False, True])
 def test_sampling_every_item_is_the_full_softmax(path: str, logq: bool, world: World) -> None:
     ours, plain = world.value(SampledSoftmax(N, logq), world.weights), world.value(plain_full, world.weights)

@@ -150,6 +150,7 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
         loss: Callable[..., Tensor] | None = None,
         candidates: Tensor | None = None,
         aims: Sequence[Callable[[RecModel, Mapping[str, Tensor | None]], Tensor]] = (),
+        hide_seen: bool = False,
         num_items_in_batch: Tensor | int | None = None,
         **kwargs: Any,
     ) -> RecOutput:
@@ -166,6 +167,7 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
             candidates: catalogue rows `(C,)`, ascending, that the loss ranks a label against; by default those with
                 training events.
             aims: of `hfrec.training.aims`: what is learned beside the next item, each a mean over this batch.
+            hide_seen: what stands in a history up to a token does not compete with the label of that token.
             num_items_in_batch: labels over all processes and accumulation steps; by default those given here.
         """
         if self.training:
@@ -184,7 +186,8 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
             weights = None if label_weights is None else label_weights[valid]
             known = torch.from_numpy(self.known_rows).to(rows.device) if candidates is None else candidates
             popularity = torch.from_numpy(self.statistics.popularity).to(known.device)[known]
-            among = Candidates(partial(self.embed_items, hidden=hidden), known, popularity)
+            seen = _seen_before(rows, valid) if hide_seen else None
+            among = Candidates(partial(self.embed_items, hidden=hidden), known, popularity, seen)
             total = loss(self._scaled(states[valid]), labels[valid], weights, among)
         if aims:
             batch = {"rows": rows, "attention_mask": attention_mask, "gaps": gaps, "event_types": event_types}
@@ -318,3 +321,10 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
         self._id_rows = self._id_rows.to(rows.device)
         self._words = None if self._words is None else self._words.to(rows.device)
         return self.item_tower(rows, items, self._id_rows, self._words, hidden)
+
+
+def _seen_before(rows: Tensor, valid: Tensor) -> Tensor:
+    """The history `(P, L)` up to each of the P tokens of `rows` `(B, L)` that are `valid` `(B, L)`, itself included; 0
+    where it has ended."""
+    owners, places = valid.nonzero(as_tuple=True)
+    return rows[owners] * (torch.arange(rows.shape[1], device=rows.device) <= places[:, None])

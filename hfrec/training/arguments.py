@@ -67,6 +67,13 @@ class RecTrainingArguments(TrainingArguments):
             "likelier than that an item is. Null: its default."
         },
     )
+    hide_seen: bool = field(
+        default=False,
+        metadata={
+            "help": "What a user has had does not compete with what comes next, as it does not in a list. Else a model "
+            "learns first to turn away from the items of a history, and so from those that are like them."
+        },
+    )
     augmentation: list[str] = field(
         default_factory=list,
         metadata={"help": f"Of the histories, in training alone: some of {', '.join(AUGMENTATIONS)}."},

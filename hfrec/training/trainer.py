@@ -242,7 +242,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Loss and aims go along as arguments: a module as an attribute would end up in the checkpoint."""
-        given = {"loss": self.loss, "aims": (*self.aims, *self.args.aims())}
+        given = {"loss": self.loss, "aims": (*self.aims, *self.args.aims()), "hide_seen": self.args.hide_seen}
         return super().compute_loss(model, {**inputs, **given}, *args, **kwargs)
 
     def evaluate(

@@ -158,3 +158,27 @@ def test_a_loss_reads_how_often_each_candidate_was_chosen(
     counts = np.bincount(train.rows, minlength=shop_items.catalog.num_rows)
     assert seen[0].rows.tolist() == np.flatnonzero(counts).tolist()
     assert seen[0].popularity.tolist() == counts[counts > 0].tolist()
+
+
+def test_what_a_user_had_before_a_token_does_not_compete_there(
+    trained_folder: Path, train: Histories, splits: Splits, shop_items: ItemTable, tmp_path: Path
+) -> None:
+    model = hfrec.RecModel.from_pretrained(trained_folder)
+    two = train.take(np.flatnonzero(train.lengths > 3)[:2])
+    batch = model.processor.collator(HistoryWindows(two, 20))([0, 1])
+    seen = []
+
+    def loss(states: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, candidates: Any) -> torch.Tensor:
+        seen.append(candidates.seen)
+        return states.sum()
+
+    model(**batch, loss=loss)
+    model(**batch, loss=loss, hide_seen=True)
+    assert seen[0] is None
+    had = [set(rows[rows > 0].tolist()) for rows in seen[1]]
+    assert had == [set(two[user][:number].tolist()) for user in (0, 1) for number in range(len(two[user]))]
+    for hide in (False, True):
+        given = hfrec.RecTrainingArguments(str(tmp_path), hide_seen=hide, use_cpu=True)
+        trainer = hfrec.RecTrainer(model, given, splits=splits, items=shop_items)
+        expected = model(**batch, loss=trainer.loss, hide_seen=hide).loss
+        assert trainer.compute_loss(model, dict(batch)).item() == pytest.approx(expected.item())
