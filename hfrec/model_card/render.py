@@ -186,10 +186,26 @@ def how_made(results: dict[str, Any]) -> Iterator[str]:
     yield f"loss: `{model['loss']}`, seed {model['seed']}, {model['epochs']} epochs; {lifted}"
     if "update" in results:
         yield results["update"]["said"]
+    if "adapt" in results:
+        yield _fitted(results["adapt"])
     for modality, encoder in (model.get("encoders") or {}).items():
         revision = encoder.get("revision") or f"content {(encoder.get('content') or '')[:12]}"
         adapter = f", adapter {encoder['adapter'][:12]}" if encoder.get("adapter") else ""
         yield f"{modality} is read by `{encoder.get('encoder')}` ({revision}{adapter}, kept in {encoder.get('dtype')})"
+
+
+def _fitted(adapt: dict[str, Any]) -> str:
+    """What a shop's recommender was made of, and how."""
+    # A folder's path is of the machine that it was made on.
+    foundation = f"the foundation `{adapt['foundation'].rstrip('/').rsplit('/', 1)[-1]}`"
+    items = f", {adapt['item_rank']} on what reads the items" if adapt["item_rank"] else ""
+    return {
+        "lora": f"fitted to {foundation} by LoRA: the adapter `{adapt['name']}` of rank {adapt['rank']}{items}",
+        "full": f"fitted whole, from {foundation} on",
+        "scratch": f"made like {foundation}, of which it has learned nothing",
+        "none": f"{foundation}, beside which the log was counted; nothing was trained",
+        "zero_shot": f"{foundation} as it is; of the log nothing was counted or trained",
+    }[adapt["method"]]
 
 
 def _lifted(chosen: dict[str, Any]) -> str:

@@ -210,6 +210,8 @@ def test_a_shop_is_fitted_by_lora(folder: Path, shop_folder: Path, python: Calla
     assert moved and all(name.startswith("memory.") for name in moved), "LoRA alone moves, and what counts are worth"
     results = json.loads((folder / "adapted/results.json").read_text("utf-8"))
     assert results["adapt"]["method"] == "lora" and "counting transitions" in results["baselines"]
+    card = check_card(folder / "adapted").read_text("utf-8")
+    assert "* fitted to the foundation `foundation` by LoRA: the adapter `shop` of rank 4\n" in card
 
 
 def test_the_reading_of_items_may_be_adapted_too(folder: Path, shop_folder: Path, shop_vectors: ItemTable) -> None:
@@ -230,10 +232,12 @@ def test_the_reading_of_items_may_be_adapted_too(folder: Path, shop_folder: Path
 
 def test_counts_alone_and_other_ways(folder: Path, shop_folder: Path) -> None:
     figures = {}
-    for method in ("none", "full", "scratch"):
+    said = {"none": "nothing was trained", "full": "fitted whole, from the foundation", "scratch": "has learned nothing"}
+    for method in said:
         ways = {"adapt__method": method, "training__output_dir": folder / method}
         results = run_adaptation(adaptation(folder, shop_folder, **ways))
         figures[method] = results["test"]["all"]["ndcg@10"]
+        assert said[method] in (folder / method / "README.md").read_text("utf-8")
     base, none = (load_file(folder / name / "model.safetensors") for name in ("foundation", "none"))
     assert all(torch.equal(base[name], none[name]) for name in base), "counting moves no weight"
     assert min(figures.values()) > 0
