@@ -232,7 +232,7 @@ def test_the_reading_of_items_may_be_adapted_too(folder: Path, shop_folder: Path
 
 def test_counts_alone_and_other_ways(folder: Path, shop_folder: Path) -> None:
     figures = {}
-    said = {"none": "nothing was trained", "full": "fitted whole, from the foundation", "scratch": "has learned nothing"}
+    said = {"none": "nothing was trained", "full": "fitted whole, from", "scratch": "has learned nothing"}
     for method in said:
         ways = {"adapt__method": method, "training__output_dir": folder / method}
         results = run_adaptation(adaptation(folder, shop_folder, **ways))
