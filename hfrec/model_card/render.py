@@ -198,7 +198,7 @@ def _fitted(adapt: dict[str, Any]) -> str:
     """What a shop's recommender was made of, and how."""
     # A folder's path is of the machine that it was made on.
     foundation = f"the foundation `{adapt['foundation'].rstrip('/').rsplit('/', 1)[-1]}`"
-    items = f", {adapt['item_rank']} on what reads the items" if adapt["item_rank"] else ""
+    items = f", {adapt['item_rank']} on what reads the items" if adapt.get("item_rank") else ""
     return {
         "lora": f"fitted to {foundation} by LoRA: the adapter `{adapt['name']}` of rank {adapt['rank']}{items}",
         "full": f"fitted whole, from {foundation} on",
