@@ -183,21 +183,24 @@ def how_made(results: dict[str, Any]) -> Iterator[str]:
     if results.get("command"):
         yield f"`{results['command']}`"
     lifted = _lifted(results.get("chosen", {}))
-    yield f"loss: `{model['loss']}`, seed {model['seed']}, {model['epochs']} epochs; {lifted}"
+    hidden = ", what a user has had hidden" if model.get("hide_seen") else ""
+    yield f"loss: `{model['loss']}`{hidden}, seed {model['seed']}, {model['epochs']} epochs; {lifted}"
     if "update" in results:
         yield results["update"]["said"]
     if "adapt" in results:
-        yield _fitted(results["adapt"])
+        yield _fitted(results["adapt"], undone=results.get("chosen", {}).get("step") == 0)
     for modality, encoder in (model.get("encoders") or {}).items():
         revision = encoder.get("revision") or f"content {(encoder.get('content') or '')[:12]}"
         adapter = f", adapter {encoder['adapter'][:12]}" if encoder.get("adapter") else ""
         yield f"{modality} is read by `{encoder.get('encoder')}` ({revision}{adapter}, kept in {encoder.get('dtype')})"
 
 
-def _fitted(adapt: dict[str, Any]) -> str:
-    """What a shop's recommender was made of, and how."""
+def _fitted(adapt: dict[str, Any], undone: bool) -> str:
+    """What a shop's recommender was made of, and how; a training may have been `undone`."""
     # A folder's path is of the machine that it was made on.
     foundation = f"the foundation `{adapt['foundation'].rstrip('/').rsplit('/', 1)[-1]}`"
+    if undone:
+        return f"{foundation}, beside which the log was counted; a training made it no better, and is undone"
     items = f", {adapt['item_rank']} on what reads the items" if adapt.get("item_rank") else ""
     return {
         "lora": f"fitted to {foundation} by LoRA: the adapter `{adapt['name']}` of rank {adapt['rank']}{items}",

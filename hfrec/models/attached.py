@@ -180,6 +180,11 @@ class Attached:
             self.config.memory_learned = other.config.memory_learned
         return self
 
+    def leave_memory(self) -> Self:
+        """Rank by what the Transformer says alone, whatever was counted."""
+        self.memory, self.config.memories, self.config.memory_learned = None, [], False
+        return self
+
     @property
     def known_rows(self) -> np.ndarray:
         """Rows with training events. An item that came later is no negative: it would be learned never to be chosen."""

@@ -170,7 +170,12 @@ class Memory(nn.Module):
         decay, window: the last `window` items of a history recall, the k-th newest by `decay ** k`.
         factor_decay, factor_window: the same for item factors, which look further back.
         new_item_trust: share of the Transformer's logit that counts where an item is new.
+
+    Attributes:
+        start: weights that learning starts from, those of a foundation; `None`: it starts at the beginning.
     """
+
+    start: dict[str, Tensor] | None = None
 
     def __init__(
         self,
@@ -212,6 +217,10 @@ class Memory(nn.Module):
             self.trust.bias.fill_(0.5)
         self.amounts.reset_parameters()
         self.contexts.reset_parameters()
+
+    def keep(self) -> None:
+        """Let what is learned from now on start from what has been."""
+        self.start = {name: value.clone() for name, value in self.state_dict().items()}
 
     def trust_less(self, share: float) -> None:
         """Weigh what the Transformer says `share` times as much as before."""

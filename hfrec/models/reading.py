@@ -80,7 +80,12 @@ class Evidence:
 
 
 def learn_to_read(
-    model: RecModel, targets: Targets, seed: int = 0, q: float = 0.0, new_items: float = NEW_ITEMS
+    model: RecModel,
+    targets: Targets,
+    seed: int = 0,
+    q: float = 0.0,
+    new_items: float = NEW_ITEMS,
+    pull: float = 0.0,
 ) -> int:
     """Fit the memory of `model` to `targets`, of which neither its weights nor its counts know anything.
 
@@ -89,6 +94,7 @@ def learn_to_read(
         targets: at most `MOST_QUESTIONS` of them are drawn under `seed`.
         q: of the generalized cross-entropy.
         new_items: share of the items that are shown as new ones are.
+        pull: see `fit`.
 
     Returns:
         How many were learned from; with none, for lack of known items among them, the memory stays as it is.
@@ -98,7 +104,7 @@ def learn_to_read(
     indices = drawn(np.flatnonzero(model.statistics.popularity[targets.rows] > 0), MOST_QUESTIONS, random)
     if not len(indices) or not len(evidence := collect(model, targets, indices, seed, new_items=new_items)):
         return 0
-    fit(model, evidence, random, seed, q)
+    fit(model, evidence, random, seed, q, pull)
     return len(evidence)
 
 
@@ -107,13 +113,30 @@ def drawn(indices: np.ndarray, most: int, random: np.random.Generator) -> np.nda
     return indices if len(indices) <= most else np.sort(random.choice(indices, most, replace=False))
 
 
-def fit(model: RecModel, evidence: Evidence, random: np.random.Generator, seed: int = 0, q: float = 0.0) -> None:
-    """Fit the memory of `model`, from its beginning, to what `collect` found; it is trusted from now on."""
+def fit(
+    model: RecModel,
+    evidence: Evidence,
+    random: np.random.Generator,
+    seed: int = 0,
+    q: float = 0.0,
+    pull: float = 0.0,
+) -> None:
+    """Fit the memory of `model` to what `collect` found; it is trusted from now on.
+
+    Args:
+        pull: with it the memory starts from what it has kept of a foundation, if anything, and a weight w stays near
+            where it started, w₀: the loss, a mean over n events, grows by pull / 2n · (w - w₀)². So it weighs against
+            the events as `pull` of them would, and few change little. At 0 a memory learns from its beginning.
+    """
     memory = model.memory
     assert memory is not None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        memory.forget()
+    if pull and memory.start is not None:
+        memory.load_state_dict(memory.start)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            memory.forget()
+    started = [weight.detach().clone() for weight in memory.parameters()]
     memory.requires_grad_(True)
     optimizer = torch.optim.AdamW(memory.parameters(), _RATE, weight_decay=_DECAY)
     batches = -(-len(evidence) // _BATCH)
@@ -122,7 +145,11 @@ def fit(model: RecModel, evidence: Evidence, random: np.random.Generator, seed: 
     for _ in range(epochs):
         for some in np.array_split(random.permutation(len(evidence)), batches):
             optimizer.zero_grad()
-            evidence.loss(memory, torch.from_numpy(some).to(model.device), q).backward()
+            loss = evidence.loss(memory, torch.from_numpy(some).to(model.device), q)
+            if pull:
+                moved = ((now - then).square().sum() for now, then in zip(memory.parameters(), started, strict=True))
+                loss = loss + pull / (2 * len(evidence)) * sum(moved)
+            loss.backward()
             optimizer.step()
             schedule.step()
     memory.requires_grad_(False)

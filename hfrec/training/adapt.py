@@ -38,8 +38,10 @@ class AdaptConfig:
         alpha: what it adds is multiplied by `alpha / rank`.
         dropout: of what the adapter reads.
         item_ids: learn a vector for each item beside; the folder is then one of its own, not the foundation's.
-        learn_memory: learn anew what to trust of what was counted; else as the foundation has learned it.
+        learn_memory: learn what to trust of what was counted; else as the foundation has learned it.
         item_id_dropout: with `item_ids`, share of the items whose id vector is hidden in a training step.
+        memory: rank by what was counted, too; without, the Transformer alone is fitted and judged.
+        likeness: of `scratch`, what the model starts from, see `RecConfig`; 0 is chance. By default the foundation's.
     """
 
     foundation: str
@@ -52,8 +54,14 @@ class AdaptConfig:
     item_ids: bool = False
     learn_memory: bool = True
     item_id_dropout: float = 0.1
+    memory: bool = True
+    likeness: float | None = None
 
     def __post_init__(self) -> None:
+        if self.likeness is not None and self.method != "scratch":
+            raise ValueError(f"`likeness` is where `method: scratch` starts, `method` is {self.method!r}: leave it.")
+        if self.likeness is not None and self.likeness < 0:
+            raise ValueError(f"`likeness` must be at least 0, got {self.likeness}.")
         if self.rank < 1:
             raise ValueError(f"`rank` must be at least 1, got {self.rank}.")
         if self.item_rank < 0:
@@ -130,8 +138,14 @@ def adapted_models(settings: AdaptConfig) -> Models:
 def prepared(foundation: RecModel, settings: AdaptConfig) -> RecModel:
     """`foundation`, or a model like it, ready to be trained on a shop's log by `settings.method`."""
     model = foundation
+    if settings.method in ("lora", "full") and model.config.memory_learned and model.memory is not None:
+        model.memory.keep()
     if settings.method == "scratch":
-        model = RecModel(copy.deepcopy(foundation.config))
+        config = copy.deepcopy(foundation.config)
+        config.likeness = foundation.config.likeness if settings.likeness is None else settings.likeness
+        model = RecModel(config)
+    if not settings.memory:
+        model.leave_memory()
     if settings.item_ids:
         model.add_item_ids(settings.item_id_dropout)
     if settings.method == "scratch" or (settings.learn_memory and settings.method not in _TRAIN_NOTHING):

@@ -103,6 +103,13 @@ class RecTrainingArguments(TrainingArguments):
         default=NEW_ITEMS,
         metadata={"help": "Share of the items that are shown to the memory, as it learns, as new ones are."},
     )
+    memory_pull: float = field(
+        default=0.0,
+        metadata={
+            "help": "How much the memory stays what it was at its beginning, or in a foundation: as if so many events "
+            "said so. For few users, such as 30; 0: it learns from its beginning alone."
+        },
+    )
     rare_item_cost: float | None = field(
         default=None,
         metadata={
@@ -203,6 +210,8 @@ class RecTrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {value}.")
+        if not 0 <= self.memory_pull < float("inf"):
+            raise ValueError(f"`memory_pull` must be at least 0, and a number, got {self.memory_pull}.")
         for cost in ("rare_item_cost", "new_item_cost"):
             share = getattr(self, cost)
             if share is not None and not 0 <= share < 1:

@@ -218,7 +218,7 @@ def choices(chooser: RecTrainer) -> dict[str, Any]:
     """What was chosen on validation, and how good it was there."""
     return {
         f"validation {chooser.args.metric_for_best_model}": chooser.state.best_metric,
-        "step": chooser.state.best_global_step,
+        "step": 0 if chooser.undone else chooser.state.best_global_step,
         "trust": chooser.trust,
         **lifts_of(chooser.model.config),
     }
@@ -297,6 +297,7 @@ def model_facts(trainer: RecTrainer) -> dict[str, Any]:
         "encoder_learning": trainer.args.encoders,
         "languages": trainer.model.catalog.all_languages(),
         "loss": repr(trainer.loss),
+        "hide_seen": trainer.args.hide_seen,
         **augmentation_facts(trainer.args),
         "seed": trainer.args.seed,
         "epochs": trainer.state.epoch or 0.0,

@@ -45,6 +45,7 @@ from hfrec.training.pushing import HubPushes
 from hfrec.training.replay import first_labels, warn_of_differences
 from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, restore_adapted, set_rates
 from hfrec.training.searching import SearchingTrainer
+from hfrec.training.start import Start
 from hfrec.training.study import IMPOSSIBLE, no_hope_in
 from hfrec.training.weighing import weigh
 
@@ -81,6 +82,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
         aims: of `hfrec.training.aims`, beside those that `args` names.
         clock: how long its steps take.
         trust: share of what the memory has learned to trust the Transformer by that validation chose.
+        undone: a model that had learned elsewhere was better before its training, and is what it was.
     """
 
     aims: Sequence[Callable[..., Any]] = ()
@@ -109,6 +111,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
         self.replay, self.model_init, self.weighs = replay, model_init, weighs
         self._fresh: RecModel | None = None
         self.trust: float | None = None
+        self.undone = False
         self.clock = StepClock()
         self._check_encoders(args)
         model = super().call_model_init() if model is None else model
@@ -198,6 +201,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
             )
         if self.model_init is None:
             self._keep_fresh(self.model)
+        start = Start.of(self) if self.weighs and trial is None else None
         with self.args.matmul_precision():
             output = super().train(None if checkpoint is None else str(checkpoint), trial, *args, **kwargs)
         fresh, self._fresh = self._fresh, None
@@ -206,6 +210,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
             self._settle()
             if fresh is not None:
                 weigh(self, fresh, go_on=resume_from_checkpoint not in (None, False))
+            self.undone = start is not None and start.keep_if_better(self)
         return output
 
     def _settle(self) -> None:

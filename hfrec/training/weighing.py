@@ -59,7 +59,12 @@ def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     reader = second.accelerator.unwrap_model(second.model)
     number = learn_to_read(
-        reader, second.eval_dataset, arguments.seed, arguments.memory_loss_q, arguments.memory_new_items
+        reader,
+        second.eval_dataset,
+        arguments.seed,
+        arguments.memory_loss_q,
+        arguments.memory_new_items,
+        arguments.memory_pull,
     )
     if not number:
         logger.warning("What was counted is not used: no user's newest event is of an item that others chose.")

@@ -110,6 +110,34 @@ def test_what_is_learned_is_a_function_of_the_seed(model: hfrec.RecModel, newest
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
+def test_of_few_events_little_is_learned(model: hfrec.RecModel, newest: Targets) -> None:
+    def moved(pull: float, events: int) -> float:
+        some = Targets(newest.sequences, newest.users[:events], newest.positions[:events], newest.candidates)
+        assert learn_to_read(model, some, pull=pull)
+        now = model.memory.state_dict()
+        return float(sum((now[name] - begins[name]).square().sum() for name in begins) ** 0.5)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model.memory.forget()
+    begins = {name: weight.clone() for name, weight in model.memory.state_dict().items()}
+    freely, some, held = (moved(pull, 20) for pull in (0.0, 3.0, 1e6))
+    assert freely > 2 * some > 4 * held
+    assert moved(3.0, len(newest)) > 1.2 * some, "many events outweigh it"
+
+
+def test_what_was_kept_is_where_learning_starts(model: hfrec.RecModel, newest: Targets) -> None:
+    learn_to_read(model, newest)
+    kept = {name: weight.clone() for name, weight in model.memory.state_dict().items()}
+    model.memory.keep()
+    learn_to_read(model, newest, seed=1, pull=1e6)
+    now = model.memory.state_dict()
+    assert all(torch.allclose(now[name], kept[name], atol=2e-2) for name in kept)
+    learn_to_read(model, newest, seed=0)
+    again = model.memory.state_dict()
+    assert all(torch.equal(again[name], kept[name]) for name in kept), "without a pull it learns from its beginning"
+
+
 def test_a_hidden_item_is_shown_as_a_new_one(model: hfrec.RecModel, newest: Targets) -> None:
     indices = np.flatnonzero(model.statistics.popularity[newest.rows] > 0)
     evidence = collect(model, newest, indices, new_items=0.5)

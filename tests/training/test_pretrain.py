@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 import hfrec
+from hfrec.data.histories import Histories
 from hfrec.data.schema import DataError
 from hfrec.items.table import ItemTable
-from hfrec.training.adapt import AdaptConfig, adapted_models, build_adaptation_parser, run_adaptation
+from hfrec.training.adapt import AdaptConfig, adapted_models, build_adaptation_parser, prepared, run_adaptation
 from hfrec.training.card import check_card, write_card
 from hfrec.training.pretrain import PretrainingConfig, build_pretraining_parser, run_pretraining, source_section
 
@@ -243,6 +244,51 @@ def test_counts_alone_and_other_ways(folder: Path, shop_folder: Path) -> None:
     assert min(figures.values()) > 0
     full = load_file(folder / "full/model.safetensors")
     assert not torch.equal(full["backbone.h.0.attn.c_attn.weight"], base["backbone.h.0.attn.c_attn.weight"])
+
+
+def test_a_training_that_makes_it_worse_is_undone(folder: Path, shop_folder: Path, caplog: Any) -> None:
+    run_adaptation(adaptation(folder, shop_folder, adapt__method="full", training__output_dir=folder / "good"))
+    assert "The training is undone" not in caplog.text
+    ways = {"adapt__foundation": folder / "good", "adapt__method": "full", "adapt__learn_memory": False}
+    ways |= {"training__learning_rate": 0.5, "training__num_train_epochs": 1, "training__refit": True}
+    results = run_adaptation(adaptation(folder, shop_folder, **ways, training__output_dir=folder / "undone"))
+    assert "The training is undone: validation ndcg@10 0.1" in caplog.text
+    chosen = results["chosen"]
+    assert chosen["step"] == 0 and chosen["trust"] is None
+    weights, base = (load_file(folder / name / "model.safetensors") for name in ("undone", "good"))
+    assert all(torch.equal(base[name], weights[name]) for name in base), "after its refit, too"
+    assert "a training made it no better, and is undone" in check_card(folder / "undone").read_text("utf-8")
+    counted = hfrec.RecModel.from_pretrained(folder / "undone")
+    assert counted.config.memory_learned and counted.statistics.popularity.sum() > 0
+
+
+def test_the_transformer_may_stand_alone(folder: Path, shop_folder: Path) -> None:
+    ways = {"adapt__memory": False, "training__output_dir": folder / "alone"}
+    results = run_adaptation(adaptation(folder, shop_folder, **ways))
+    assert results["chosen"]["trust"] is None and results["test"]["all"]["ndcg@10"] > 0
+    model = hfrec.RecModel.from_pretrained(folder / "alone")
+    assert model.memory is None and model.config.memories == [] and model.active_adapters() == ["shop"]
+    rows = np.arange(1, model.catalog.num_rows)
+    histories = Histories.from_rows([[3, 5], [7]])
+    model.eval()
+    with torch.no_grad():
+        alone = model.logits(histories, torch.from_numpy(rows))
+    torch.testing.assert_close(model.score(histories), alone)
+    check_card(folder / "alone")
+
+
+def test_a_model_from_scratch_may_start_elsewhere_than_the_foundation(shop_vectors: ItemTable) -> None:
+    config = hfrec.RecConfig.for_items(shop_vectors, use_item_ids=False, word_size=0, hidden_size=32, likeness=1.0)
+    foundation = hfrec.RecModel(config)
+    starts = {
+        likeness: prepared(foundation, AdaptConfig("", method="scratch", likeness=likeness)).config.likeness
+        for likeness in (None, 0.0, 2.0)
+    }
+    assert starts == {None: 1.0, 0.0: 0.0, 2.0: 2.0} and foundation.config.likeness == 1.0
+    with pytest.raises(ValueError, match="`likeness` is where `method: scratch` starts, `method` is 'lora'"):
+        AdaptConfig("", likeness=1.0)
+    with pytest.raises(ValueError, match="`likeness` must be at least 0, got -1"):
+        AdaptConfig("", method="scratch", likeness=-1.0)
 
 
 def test_ids_may_be_learned_beside(folder: Path, shop_folder: Path) -> None:

@@ -33,20 +33,21 @@ def test_the_second_transformer_and_its_counts_know_nothing_of_what_is_asked(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def learn(model: hfrec.RecModel, targets: Any, seed: int, q: float, new_items: float) -> int:
-        seen.update(model=model, targets=targets, q=q, new_items=new_items)
+    def learn(model: hfrec.RecModel, targets: Any, seed: int, q: float, new_items: float, pull: float) -> int:
+        seen.update(model=model, targets=targets, q=q, new_items=new_items, pull=pull)
         model.config.memory_learned = True
         return len(targets)
 
     monkeypatch.setattr(weighing, "learn_to_read", learn)
     trainer = trainer_of(splits, shop_items, tmp_path)
-    trainer.args.memory_loss_q, trainer.args.memory_new_items = 0.4, 0.3
+    trainer.args.memory_loss_q, trainer.args.memory_new_items, trainer.args.memory_pull = 0.4, 0.3, 20.0
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.train()
     model, targets = seen["model"], seen["targets"]
     newest = splits.without_newest()
     assert model is not trainer.model and trainer.model.config.memory_learned
-    assert len(targets) == len(newest.part("validation")) and (seen["q"], seen["new_items"]) == (0.4, 0.3)
+    assert len(targets) == len(newest.part("validation"))
+    assert (seen["q"], seen["new_items"], seen["pull"]) == (0.4, 0.3, 20.0)
     assert model.statistics.popularity.sum() == len(newest.part("train"))
     assert trainer.model.statistics.popularity.sum() == len(splits.part("train"))
     learned, first = model.state_dict(), trainer.model.state_dict()
