@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+from foundations import save_shop_and_foundation
 from huggingface_hub import ModelCard
 
+from hfrec.data.synthetic import Shop
 from hfrec.model_card import FOLDER
 from hfrec.training.card import check_card
 
@@ -110,6 +112,22 @@ def test_the_snippets_run_on_a_hub_of_our_own(client: Callable[..., Any], traine
     client('import sys, hfrec; hfrec.push_folder(sys.argv[1], "me/of-a-card"); print("{}")', trained_folder)
     for block in sorted(code):
         client(f'{block.replace(FOLDER, "me/of-a-card")}\nprint("{{}}")')
+
+
+@pytest.mark.parametrize("path", FOUNDATIONS, ids=lambda path: path.stem)
+def test_the_snippet_of_a_foundation_reads_any_items(
+    path: Path, client: Callable[..., Any], shop: Shop, tmp_path: Path
+) -> None:
+    save_shop_and_foundation(shop, tmp_path)
+    name = f"me/{path.stem.replace('_', '-')}"
+    client('import sys, hfrec; hfrec.push_folder(sys.argv[1], sys.argv[2]); print("{}")', tmp_path / "foundation", name)
+    [code] = re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
+    assert "items.parquet" in code and FOLDER in code
+    code = code.replace(FOLDER, name).replace("items.parquet", str(tmp_path / "items.parquet"))
+    *before, last = code.strip().splitlines()
+    asked = f"print(json.dumps([one.item_id for one in {last.partition('  #')[0]}]))"
+    said = client("\n".join([*before, "import json", asked]))
+    assert len(set(said)) == 10
 
 
 SAMPLE = """
