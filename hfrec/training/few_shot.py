@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfrec.training.benchmark import build_benchmark_parser, run_benchmark
-from hfrec.training.benchmark_page import benchmark_table
+from hfrec.training.benchmark_page import benchmark_page, benchmark_table
 from hfrec.training.few_shot_chart import draw_few_shot
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-CHART_FILE = "few_shot.png"
+FIGURES_FILE, PAGE_FILE, CHART_FILE = "few_shot.json", "few_shot.md", "few_shot.png"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def build_few_shot_parser() -> ArgumentParser:
 
 def run_few_shot(config: Any) -> list[dict[str, Any]]:
     """What `run_benchmark` gives for each share, the smallest first, each in `<output_dir>/<share>`; beside them
-    `few_shot.png`. The same command goes on with what was cut off.
+    `few_shot.json`, all of it, and what it says as `few_shot.md` and `few_shot.png`. The same command goes on with what
+    was cut off.
 
     Args:
         config: what `build_few_shot_parser().parse_args()` gives.
@@ -52,15 +55,28 @@ def run_few_shot(config: Any) -> list[dict[str, Any]]:
         DataError: a share is not 1 divided by a whole number.
         ValueError: a share sets a field that a run does not have; as of `run_benchmark`.
     """
-    folder = Path(config.training.output_dir)
-    shares = FewShotConfig(**config.few_shot.as_dict()).shares
-    parts = {share: _part(config, share, sets) for share, sets in sorted(shares.items())}
+    folder, parts = Path(config.training.output_dir), parts_of(config)
     found = []
     for share, part in parts.items():
         part.training.output_dir = str(folder / f"{share:g}")
         found.append(run_benchmark(part))
+        (folder / FIGURES_FILE).write_text(json.dumps(found, indent=2, ensure_ascii=False), encoding="utf-8")
+        (folder / PAGE_FILE).write_text(few_shot_page(found), encoding="utf-8")
         (folder / CHART_FILE).write_bytes(draw_few_shot(found))
     return found
+
+
+def parts_of(config: Any) -> dict[float, Any]:
+    """The benchmark of each share, by share, the smallest first.
+
+    Args:
+        config: what `build_few_shot_parser().parse_args()` gives.
+
+    Raises:
+        ValueError: there is no share, or one sets a field that a run does not have.
+    """
+    shares = FewShotConfig(**config.few_shot.as_dict()).shares
+    return {share: _part(config, share, sets) for share, sets in sorted(shares.items())}
 
 
 def _part(config: Any, share: float, sets: dict[str, Any]) -> Any:
@@ -90,6 +106,21 @@ def few_shot_table(found: Sequence[dict[str, Any]]) -> str:
         cells = ["" if one is None else f"{one['all']['ndcg@10']['mean']:.4f}" for one in figures]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def few_shot_page(found: Sequence[dict[str, Any]], chart: str = CHART_FILE) -> str:
+    """All shares side by side, and the page of each, rendered from what `few_shot.json` holds and nothing else.
+
+    Args:
+        chart: where the picture lies, from the page.
+    """
+    pages = (re.sub(r"^#", "##", benchmark_page(one), flags=re.MULTILINE) for one in found)
+    head = [
+        f"# {found[0]['dataset']} by the share of its users that is learned from",
+        few_shot_table(found),
+        f"![NDCG@10 by the share of the users that is learned from]({chart})",
+    ]
+    return "\n\n".join([*head, *pages])
 
 
 def few_shot_tables(found: Sequence[dict[str, Any]]) -> str:

@@ -52,7 +52,7 @@ def draw_few_shot(benchmarks: Sequence[dict[str, Any]]) -> bytes:
     first, last = math.log(shares[0]), math.log(shares[-1])
 
     def across(share: float) -> float:
-        place = (math.log(share) - first) / ((last - first) or 1.0)
+        place = (math.log(share) - first) / (last - first) if last > first else 0.5
         return (_LEFT + place * (_WIDTH - _LEFT - _RIGHT)) * _SCALE
 
     def up(value: float) -> float:

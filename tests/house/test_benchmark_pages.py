@@ -10,9 +10,13 @@ import pytest
 
 from hfrec.training.benchmark import build_benchmark_parser, run_sections, settings_of
 from hfrec.training.benchmark_page import benchmark_page, benchmark_table
+from hfrec.training.few_shot import build_few_shot_parser, few_shot_page, few_shot_table, parts_of
+from hfrec.training.few_shot_chart import draw_few_shot
 
 ROOT = Path(__file__).parents[2]
-FIGURES = sorted((ROOT / "model_cards/benchmarks").glob("*.json"))
+ALL = sorted((ROOT / "model_cards/benchmarks").glob("*.json"))
+SHARES = [path for path in ALL if path.stem.startswith("few_shot_")]
+FIGURES = [path for path in ALL if path not in SHARES]
 
 
 @pytest.fixture(params=FIGURES, ids=lambda path: path.stem)
@@ -49,4 +53,22 @@ def test_the_readme_says_what_the_page_says(path: Path, results: dict[str, Any])
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert results["command"] in readme
     rows = [row for row in benchmark_table(results).splitlines() if row.startswith("| ")]
+    assert len(rows) > 2 and [row for row in rows if row not in readme] == []
+
+
+@pytest.mark.parametrize("path", SHARES, ids=lambda path: path.stem)
+def test_few_users_have_a_page_a_picture_and_their_rows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found, config = json.loads(path.read_text(encoding="utf-8")), f"configs/{path.stem}.yaml"
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == few_shot_page(found, f"{path.stem}.png")
+    assert path.with_suffix(".png").read_bytes() == draw_few_shot(found)
+    parts = parts_of(build_few_shot_parser().parse_args(["--config", config]))
+    assert len(found) == len(parts)
+    for results, part in zip(found, parts.values(), strict=True):
+        assert results["command"] == f"python train/few_shot.py --config {config}"
+        assert results["settings"] == settings_of(run_sections(part))
+        assert {name: variant["sets"] for name, variant in results["variants"].items()} == part.variants
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"(model_cards/benchmarks/{path.stem}.png)" in readme
+    rows = [row for row in few_shot_table(found).splitlines() if row.startswith("| ")]
     assert len(rows) > 2 and [row for row in rows if row not in readme] == []

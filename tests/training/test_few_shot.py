@@ -16,7 +16,15 @@ from PIL import Image
 import hfrec
 from hfrec.data.synthetic import Shop
 from hfrec.training.benchmark import build_benchmark_parser, run_benchmark
-from hfrec.training.few_shot import CHART_FILE, build_few_shot_parser, few_shot_table, run_few_shot
+from hfrec.training.benchmark_page import benchmark_table
+from hfrec.training.few_shot import (
+    CHART_FILE,
+    FIGURES_FILE,
+    PAGE_FILE,
+    build_few_shot_parser,
+    few_shot_table,
+    run_few_shot,
+)
 from hfrec.training.few_shot_chart import draw_few_shot, few_shot_curves
 
 CONFIG = """
@@ -87,6 +95,11 @@ def test_the_curves_are_what_the_benchmarks_say(folder: Path, found: dict[float,
         assert dict(curves["best baseline"])[share] == figures[one["strongest"]["all"]]
     chart = (folder / "out" / CHART_FILE).read_bytes()
     assert chart == draw_few_shot(list(found.values()))
+    page = (folder / "out" / PAGE_FILE).read_text("utf-8")
+    assert few_shot_table(list(found.values())) in page and f"]({CHART_FILE})" in page
+    for one in found.values():
+        assert f"\n## shop, {one['split']}\n" in page and benchmark_table(one) in page
+    assert json.loads((folder / "out" / FIGURES_FILE).read_text("utf-8")) == list(found.values())
     pixels = np.asarray(Image.open(io.BytesIO(chart)).convert("RGB")).reshape(-1, 3)
     assert len(np.unique(pixels, axis=0)) > 20 and (pixels == (112, 118, 128)).all(1).any()
 
