@@ -19,6 +19,8 @@ _SCALE, _WIDTH, _HEIGHT = 2, 720, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 190, 36, 48
 _PAPER, _GREY, _GRID = (250, 250, 248), (112, 118, 128), (226, 228, 232)
 _COLOURS = ((52, 104, 160), (176, 92, 60), (70, 130, 90), (130, 90, 150), (180, 140, 40), (90, 90, 90))
+_AIR = 0.15
+"""What is left below the lowest figure, as a share of the span of all."""
 _LINE = 15
 """Pixels that two names at the end of curves are apart at least."""
 
@@ -42,10 +44,12 @@ def few_shot_curves(benchmarks: Sequence[dict[str, Any]]) -> dict[str, Points]:
 
 
 def draw_few_shot(benchmarks: Sequence[dict[str, Any]]) -> bytes:
-    """A PNG of `few_shot_curves`: NDCG@10 by share of the users, on a log scale."""
+    """A PNG of `few_shot_curves`: NDCG@10 by share of the users on a log scale; the lowest is near its foot."""
     curves = few_shot_curves(benchmarks)
     shares = sorted({share for points in curves.values() for share, _ in points})
-    top = max(value for points in curves.values() for _, value in points) or 1.0
+    values = [value for points in curves.values() for _, value in points]
+    top = max(values) or 1.0
+    bottom = max(min(values) - _AIR * (top - min(values)), 0.0) if min(values) < top else 0.0
     picture = Image.new("RGB", (_WIDTH * _SCALE, _HEIGHT * _SCALE), _PAPER)
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(11 * _SCALE)
@@ -56,13 +60,13 @@ def draw_few_shot(benchmarks: Sequence[dict[str, Any]]) -> bytes:
         return (_LEFT + place * (_WIDTH - _LEFT - _RIGHT)) * _SCALE
 
     def up(value: float) -> float:
-        return (_HEIGHT - _BOTTOM - value / top * (_HEIGHT - _BOTTOM - _TOP)) * _SCALE
+        return (_HEIGHT - _BOTTOM - (value - bottom) / (top - bottom) * (_HEIGHT - _BOTTOM - _TOP)) * _SCALE
 
-    for value in ticks(0.0, top):
+    for value in ticks(bottom, top):
         draw.line((across(shares[0]), up(value), across(shares[-1]), up(value)), _GRID, _SCALE)
         draw.text(((_LEFT - 8) * _SCALE, up(value)), f"{value:.3g}", _GREY, font, anchor="rm")
     for share in shares:
-        draw.text((across(share), (_HEIGHT - _BOTTOM + 8) * _SCALE), f"{share:.2%}", _GREY, font, anchor="mt")
+        draw.text((across(share), (_HEIGHT - _BOTTOM + 8) * _SCALE), f"{100 * share:g} %", _GREY, font, anchor="mt")
     draw.text((across(shares[0]), 12 * _SCALE), "NDCG@10", _GREY, font, anchor="la")
     said = "share of the users that are learned from"
     draw.text(((_LEFT + _WIDTH - _RIGHT) / 2 * _SCALE, (_HEIGHT - 6) * _SCALE), said, _GREY, font, anchor="mb")
