@@ -98,7 +98,7 @@ def few_shot_table(found: Sequence[dict[str, Any]]) -> str:
     by_share = {one["settings"].get("data.user_share", 1.0): one["figures"] for one in found}
     shares = sorted(by_share)
     rows = [
-        f"| NDCG@10 | {' | '.join(f'{share:.4g} of the users' for share in shares)} |",
+        f"| NDCG@10 | {' | '.join(f'{100 * share:g} % of the users' for share in shares)} |",
         "|---|" + "---:|" * len(shares),
     ]
     for name in found[0]["figures"]:

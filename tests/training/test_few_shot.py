@@ -58,7 +58,7 @@ def found(folder: Path, python: Callable) -> dict[float, dict[str, Any]]:
     table = few_shot_table(list(found.values()))
     assert table in ran.stdout and "learned from 1 in 5 users" in ran.stdout
     few, all_users = (one["figures"]["lora"]["all"]["ndcg@10"]["mean"] for one in found.values())
-    assert "| NDCG@10 | 0.2 of the users | 1 of the users |" in table
+    assert "| NDCG@10 | 20 % of the users | 100 % of the users |" in table
     assert f"| lora | {few:.4f} | {all_users:.4f} |" in table
     return found
 
