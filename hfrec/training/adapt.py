@@ -142,7 +142,8 @@ def prepared(foundation: RecModel, settings: AdaptConfig) -> RecModel:
         model.memory.keep()
     if settings.method == "scratch":
         config = copy.deepcopy(foundation.config)
-        config.likeness = foundation.config.likeness if settings.likeness is None else settings.likeness
+        if settings.likeness is not None:
+            config.likeness = settings.likeness
         model = RecModel(config)
     if not settings.memory:
         model.leave_memory()

@@ -218,6 +218,11 @@ class RecTrainingArguments(TrainingArguments):
                 raise ValueError(f"`{cost}` must be a share, at least 0 and below 1, got {share}.")
         self.make_loss()  # What it cannot take is said now, not after the encoding.
 
+    @property
+    def judged_by(self) -> str:
+        """`metric_for_best_model`, as `RecTrainer.judged` names it."""
+        return str(self.metric_for_best_model).removeprefix("eval_")
+
     @contextmanager
     def matmul_precision(self) -> Iterator[None]:
         """Products of float32 matrices are made by `float32_matmul_precision` inside, and as before after it."""

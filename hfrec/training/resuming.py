@@ -77,13 +77,10 @@ class GoOn(TrainerCallback):
 
 
 def chosen_epochs(trainer: Trainer) -> float:
-    """Epochs up to the checkpoint that `trainer` chose; where it chose none, all that it was trained for, or none of
-    them, if that was undone."""
+    """Epochs up to the checkpoint that `trainer` chose, 0 for its start; where it chose none, all it had."""
     state = trainer.state
-    if getattr(trainer, "undone", False):
-        return 0.0
     epochs = state.epoch or 0.0
-    return epochs * state.best_global_step / state.global_step if state.best_global_step else epochs
+    return epochs if state.best_global_step is None else epochs * state.best_global_step / max(state.global_step, 1)
 
 
 class StopAfter(TrainerCallback):

@@ -218,7 +218,7 @@ def choices(chooser: RecTrainer) -> dict[str, Any]:
     """What was chosen on validation, and how good it was there."""
     return {
         f"validation {chooser.args.metric_for_best_model}": chooser.state.best_metric,
-        "step": 0 if chooser.undone else chooser.state.best_global_step,
+        "step": chooser.state.best_global_step,
         "trust": chooser.trust,
         **lifts_of(chooser.model.config),
     }

@@ -41,11 +41,12 @@ class Start:
         moving |= {f"memory.{name}" for name in model.memory.state_dict()}
         return cls(figure, {name: model.state_dict()[name].clone() for name in moving})
 
-    def keep_if_better(self, trainer: RecTrainer) -> bool:
-        """Give the model of `trainer`, which has been trained, its weights of before if these are better; whether."""
+    def keep_if_better(self, trainer: RecTrainer) -> None:
+        """Give the model of `trainer`, which has been trained, its weights of before if these are better: those of step
+        0 are then the ones that were chosen."""
         ended = _judged(trainer)
         if ended >= self.figure:
-            return False
+            return
         model = trainer.accelerator.unwrap_model(trainer.model)
         state = model.state_dict()
         with torch.no_grad():
@@ -53,6 +54,7 @@ class Start:
                 state[name].copy_(weight)
         model.config.memory_learned = True
         trainer.trust = None
+        trainer.state.best_global_step, trainer.state.best_metric = 0, self.figure
         logger.warning(
             "The training is undone: validation %s %.4f after it, %.4f before. With so few events a lower "
             "`learning_rate`, fewer epochs or a larger `memory_pull` may do better.",
@@ -60,8 +62,7 @@ class Start:
             ended,
             self.figure,
         )
-        return True
 
 
 def _judged(trainer: RecTrainer) -> float:
-    return trainer.judged()[str(trainer.args.metric_for_best_model).removeprefix("eval_")]
+    return trainer.judged()[trainer.args.judged_by]

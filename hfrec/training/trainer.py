@@ -82,7 +82,6 @@ class RecTrainer(HubPushes, SearchingTrainer):
         aims: of `hfrec.training.aims`, beside those that `args` names.
         clock: how long its steps take.
         trust: share of what the memory has learned to trust the Transformer by that validation chose.
-        undone: a model that had learned elsewhere was better before its training, and is what it was.
     """
 
     aims: Sequence[Callable[..., Any]] = ()
@@ -111,7 +110,6 @@ class RecTrainer(HubPushes, SearchingTrainer):
         self.replay, self.model_init, self.weighs = replay, model_init, weighs
         self._fresh: RecModel | None = None
         self.trust: float | None = None
-        self.undone = False
         self.clock = StepClock()
         self._check_encoders(args)
         model = super().call_model_init() if model is None else model
@@ -210,7 +208,8 @@ class RecTrainer(HubPushes, SearchingTrainer):
             self._settle()
             if fresh is not None:
                 weigh(self, fresh, go_on=resume_from_checkpoint not in (None, False))
-            self.undone = start is not None and start.keep_if_better(self)
+            if start is not None:
+                start.keep_if_better(self)
         return output
 
     def _settle(self) -> None:

@@ -82,7 +82,7 @@ def choose_trust(trainer: RecTrainer, model: RecModel, shares: Sequence[float] =
     """
     memory = model.memory
     assert memory is not None
-    metric = str(trainer.args.metric_for_best_model).removeprefix("eval_")
+    metric = trainer.args.judged_by
     targets = trainer.eval_dataset.sample(TRUST_TARGETS, trainer.args.data_seed or 0)
     if not len(targets):
         return 1.0
