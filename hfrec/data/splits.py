@@ -142,6 +142,23 @@ class Splits:
         events = earlier.with_columns(pl.when(newest).then(pl.lit(VALIDATION)).otherwise(pl.col(_PART)).alias(_PART))
         return _splits(events, f"{self.protocol}, without each user's newest", {}, parts=(TRAIN, VALIDATION))
 
+    def without_items(self, share: float) -> Splits:
+        """As if a `share` of the items were new: their training events are withheld, what is asked of them is not.
+
+        An item is one of them if `crc32(str(item_id)) < share · 2³²`: the same ones on any machine, and other ones than
+        those that `split_cold_items` holds out, which goes by remainders.
+
+        Raises:
+            DataError: no training event is left.
+        """
+        ids = self.events[ITEM_ID].unique(maintain_order=True).to_list()
+        new = [item_id for item_id in ids if crc32(str(item_id).encode()) < share * 2**32]
+        withheld = (pl.col(_PART) == TRAIN) & pl.col(ITEM_ID).is_in(new)
+        events = self.events.with_columns(pl.when(withheld).then(pl.lit(WITHHELD)).otherwise(_PART).alias(_PART))
+        parts = tuple(name for name in (TRAIN, VALIDATION, TEST) if (self.events[_PART] == name).any())
+        protocol = f"{self.protocol}, {share:.0%} of the items withheld"
+        return _splits(events, protocol, {}, {**self.held_out, WITHHELD: new}, parts)
+
     def with_validation_returned(self) -> Splits:
         """After the choice: what was held out for validation is trained on, and everything refitted once.
 

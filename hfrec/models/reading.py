@@ -86,6 +86,7 @@ def learn_to_read(
     q: float = 0.0,
     new_items: float = NEW_ITEMS,
     pull: float = 0.0,
+    among: np.ndarray | None = None,
 ) -> int:
     """Fit the memory of `model` to `targets`, of which neither its weights nor its counts know anything.
 
@@ -95,14 +96,15 @@ def learn_to_read(
         q: of the generalized cross-entropy.
         new_items: share of the items that are shown as new ones are.
         pull: see `fit`.
+        among: see `collect`; what is asked for is one of them.
 
     Returns:
-        How many were learned from; with none, for lack of known items among them, the memory stays as it is.
+        How many were learned from; with none, for lack of such items among them, the memory stays as it is.
     """
-    assert model.statistics is not None
     random = np.random.default_rng(seed)
-    indices = drawn(np.flatnonzero(model.statistics.popularity[targets.rows] > 0), MOST_QUESTIONS, random)
-    if not len(indices) or not len(evidence := collect(model, targets, indices, seed, new_items=new_items)):
+    among = model.known_rows if among is None else among
+    indices = drawn(np.flatnonzero(np.isin(targets.rows, among)), MOST_QUESTIONS, random)
+    if not len(indices) or not len(evidence := collect(model, targets, indices, seed, among, new_items)):
         return 0
     fit(model, evidence, random, seed, q, pull)
     return len(evidence)
@@ -171,13 +173,17 @@ def collect(
 
     Args:
         among: catalogue rows `(M,)`, ascending, that compete with a label; by default those with training events.
+            Those of them without any are new in all questions: an id of theirs has learned nothing.
     """
+    assert model.statistics is not None
     known = torch.from_numpy(model.known_rows if among is None else among).to(model.device)
+    new = torch.zeros(model.catalog.num_rows, dtype=torch.bool, device=model.device)
+    new[known] = torch.from_numpy(model.statistics.popularity == 0).to(model.device)[known]
     generator = torch.Generator().manual_seed(seed)
     was_training = model.training
     model.eval()
     parts = [
-        _part(model, targets.histories(some), targets.rows[some], known, generator, new_items)
+        _part(model, targets.histories(some), targets.rows[some], known, new, generator, new_items)
         for some in np.array_split(indices, -(-len(indices) // _QUESTIONS_AT_ONCE) or 1)
     ]
     model.train(was_training)
@@ -189,14 +195,17 @@ def _part(
     histories: Histories,
     labels: np.ndarray,
     known: Tensor,
+    new: Tensor,
     generator: torch.Generator,
     new_items: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Logits, amounts, contexts and corrections of some questions, see `Evidence`; `known` `(M,)` rows compete."""
+    """Logits, amounts, contexts and corrections of some questions, see `Evidence`; `known` `(M,)` rows compete, and
+    `new` `(N + 1,)` ones are shown as such, beside those that are drawn."""
     memory = model.memory
     assert memory is not None
     hidden = model.hide_items(new_items, generator)
-    recalled = model.recall(histories, None if hidden is None else hidden.cpu().numpy())
+    hidden = new if hidden is None else hidden | new
+    recalled = model.recall(histories, hidden.cpu().numpy())
     logits = model.logits(histories, known, hidden)
     amounts = memory.gather(recalled, known)
     contexts = torch.from_numpy(recalled.contexts).to(known.device)

@@ -103,6 +103,13 @@ class RecTrainingArguments(TrainingArguments):
         default=NEW_ITEMS,
         metadata={"help": "Share of the items that are shown to the memory, as it learns, as new ones are."},
     )
+    memory_withheld_items: float = field(
+        default=0.0,
+        metadata={
+            "help": "Share of the items that the second Transformer is not trained on, nor anything counted of: what is "
+            "worth to know of a new item the memory then learns where items are new. Of a foundation, nothing."
+        },
+    )
     memory_pull: float = field(
         default=0.0,
         metadata={
@@ -206,7 +213,7 @@ class RecTrainingArguments(TrainingArguments):
                 "`language_distillation` needs encoders that stay as they are, and takes the place of "
                 f"`language_consistency`; got `encoders` {self.encoders!r} and {self.language_consistency}."
             )
-        for name in ("memory_loss_q", "memory_new_items"):
+        for name in ("memory_loss_q", "memory_new_items", "memory_withheld_items"):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {value}.")

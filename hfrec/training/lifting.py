@@ -38,7 +38,7 @@ LIFTS = {
         "rare",
         (0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0),
     ),
-    "new_item_boost": Lift("new_item_cost", "cold", (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0)),
+    "new_item_boost": Lift("new_item_cost", "cold", (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)),
 }
 """By field of `RecConfig`, in the order in which they are chosen."""
 logger = logging.getLogger(__name__)

@@ -3,6 +3,10 @@
 A second Transformer is trained as the first one was, but without the newest events of each user, and so are the counts;
 what those events say of both is what the memory learns from. Of the second one nothing else is kept. What it cost the
 first one to know all events is time alone, and what the memory learns of one of them holds for the other.
+
+Of a new item a Transformer says less than of one that it was trained on and whose id is hidden: its projections know
+that one's content. A share of the items, `memory_withheld_items`, is new to the second Transformer and to its counts, so
+that the memory learns of such items what it is to be used for.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from transformers import set_seed
 
 from hfrec.data.schema import DataError
@@ -39,8 +44,10 @@ def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
         fresh: that model as it was before its training; it is trained.
         go_on: from the newest complete checkpoint of this, if there is one.
     """
+    withheld = trainer.args.memory_withheld_items
     try:
-        splits = trainer.splits.without_newest()
+        earlier = trainer.splits.without_newest()
+        splits = earlier.without_items(withheld) if withheld else earlier
     except DataError as error:
         logger.warning("What was counted is not used, the memory has nothing to learn from. %s", error)
         return
@@ -65,6 +72,7 @@ def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
         arguments.memory_loss_q,
         arguments.memory_new_items,
         arguments.memory_pull,
+        np.unique(earlier.train_histories(trainer.catalog).rows),
     )
     if not number:
         logger.warning("What was counted is not used: no user's newest event is of an item that others chose.")

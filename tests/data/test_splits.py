@@ -462,6 +462,20 @@ def test_without_the_newest_of_each_user(split):
     assert_targets_are_right(inner, "validation")
 
 
+def test_items_that_are_withheld_are_in_histories_and_asked_for_and_never_learned():
+    splits = split_leave_last(random_log()).without_newest()
+    inner = splits.without_items(0.3)
+    new = set(inner.held_out["withheld"])
+    items = set(splits.events["item_id"].to_list())
+    assert 0 < len(new) < len(items) and new == {one for one in items if crc32(str(one).encode()) < 0.3 * 2**32}
+    assert new & set(splits.part("train")["item_id"]) and not new & set(inner.part("train")["item_id"])
+    assert inner.part("validation").equals(splits.part("validation")) and len(inner.events) == len(splits.events)
+    assert "30% of the items withheld" in inner.protocol
+    assert_targets_are_right(inner, "validation")
+    with pytest.raises(DataError, match=r"The train part of the split .*100% of the items withheld"):
+        splits.without_items(1.0)
+
+
 def test_without_a_second_event_there_is_nothing_newest():
     log = frame_of([("a", 1, 1), ("b", 1, 2), ("c", 2, 3), ("a", 2, 8), ("b", 2, 9)])
     splits = split_at(log, validation_from=8, test_from=9)

@@ -148,6 +148,29 @@ def test_a_hidden_item_is_shown_as_a_new_one(model: hfrec.RecModel, newest: Targ
     assert not evidence.amounts[..., counted][is_new].any() and evidence.amounts[..., counted][~is_new].any()
 
 
+def test_an_item_without_events_that_competes_is_new_whatever_its_id_says(
+    model: hfrec.RecModel, newest: Targets
+) -> None:
+    model.grow_item_ids(model.catalog.item_ids)
+    known = model.known_rows
+    model.statistics.popularity[known[::3]] = 0
+    indices = np.flatnonzero(np.isin(newest.rows, known))
+    assert not np.isin(known[::3], model.known_rows).any()
+
+    def found() -> tuple[torch.Tensor, torch.Tensor]:
+        evidence = collect(model.attach(model.items, model.statistics), newest, indices, among=known, new_items=0.0)
+        return evidence.amounts[..., model.memory.sources.index("new")], evidence.logits
+
+    is_new, logits = found()
+    assert 0.2 < float(is_new[:, 0].float().mean()) < 0.5
+    with torch.no_grad():
+        model.item_tower.ids.weight[known[::3] - 1] += 10
+    torch.testing.assert_close(found()[1], logits)
+    with torch.no_grad():
+        model.item_tower.ids.weight[known[1::3] - 1] += 10
+    assert not torch.allclose(found()[1], logits)
+
+
 def test_with_no_known_item_nothing_is_learned(model: hfrec.RecModel, newest: Targets) -> None:
     nobody = Targets(newest.sequences, newest.users[:0], newest.positions[:0], newest.candidates)
     assert learn_to_read(model, nobody) == 0 and not model.config.memory_learned

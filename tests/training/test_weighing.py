@@ -13,7 +13,9 @@ from jsonargparse import ArgumentError
 
 import hfrec
 from hfrec.data.splits import Splits
+from hfrec.data.statistics import Statistics
 from hfrec.items.table import ItemTable
+from hfrec.models import reading
 from hfrec.training import weighing
 from hfrec.training.checkpoints import WEIGHING_FOLDER, checkpoints
 from hfrec.training.run import build_parser
@@ -33,8 +35,8 @@ def test_the_second_transformer_and_its_counts_know_nothing_of_what_is_asked(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def learn(model: hfrec.RecModel, targets: Any, seed: int, q: float, new_items: float, pull: float) -> int:
-        seen.update(model=model, targets=targets, q=q, new_items=new_items, pull=pull)
+    def learn(model: hfrec.RecModel, targets: Any, seed: int, *said: Any) -> int:
+        seen.update(model=model, targets=targets, q=said[0], new_items=said[1], pull=said[2], among=said[3])
         model.config.memory_learned = True
         return len(targets)
 
@@ -49,10 +51,34 @@ def test_the_second_transformer_and_its_counts_know_nothing_of_what_is_asked(
     assert len(targets) == len(newest.part("validation"))
     assert (seen["q"], seen["new_items"], seen["pull"]) == (0.4, 0.3, 20.0)
     assert model.statistics.popularity.sum() == len(newest.part("train"))
+    assert seen["among"].tolist() == model.known_rows.tolist()
     assert trainer.model.statistics.popularity.sum() == len(splits.part("train"))
     learned, first = model.state_dict(), trainer.model.state_dict()
     assert not any(torch.equal(learned[name], before[name]) for name in before if name.startswith("backbone.h.0.attn"))
     assert not torch.equal(learned["start"], first["start"])
+
+
+def test_items_that_are_withheld_are_new_to_the_second_transformer_and_compete(
+    splits: Splits, shop_items: ItemTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def learn(model: hfrec.RecModel, targets: Any, seed: int, *said: Any) -> int:
+        seen.update(model=model, targets=targets, among=said[-1])
+        return reading.learn_to_read(model, targets, seed, *said)
+
+    monkeypatch.setattr(weighing, "learn_to_read", learn)
+    trainer = trainer_of(splits, shop_items, tmp_path)
+    trainer.args.memory_withheld_items = 0.3
+    trainer.train()
+    model, newest = seen["model"], splits.without_newest()
+    new = shop_items.catalog.rows(newest.without_items(0.3).held_out["withheld"])
+    assert len(new) and not model.statistics.popularity[new].any()
+    counted = Statistics.count(newest.train_histories(shop_items.catalog), shop_items.catalog.num_rows)
+    np.testing.assert_array_equal(seen["among"], np.flatnonzero(counted.popularity))
+    assert np.isin(seen["targets"].rows, np.intersect1d(new, seen["among"])).any(), "some of them are asked for"
+    assert trainer.model.statistics.popularity.sum() == len(splits.part("train")), "the first one knows all"
+    assert trainer.model.config.memory_learned
 
 
 def test_trust_is_the_best_of_shares_on_validation(splits: Splits, shop_items: ItemTable, tmp_path: Path) -> None:
