@@ -4,9 +4,9 @@ A second Transformer is trained as the first one was, but without the newest eve
 what those events say of both is what the memory learns from. Of the second one nothing else is kept. What it cost the
 first one to know all events is time alone, and what the memory learns of one of them holds for the other.
 
-Of a new item a Transformer says less than of one that it was trained on and whose id is hidden: its projections know
-that one's content. A share of the items, `memory_withheld_items`, is new to the second Transformer and to its counts, so
-that the memory learns of such items what it is to be used for.
+Of a new item a Transformer knows less than of one that it was trained on and whose id is hidden: its projections have
+learned that one's content. A share of the items, `memory_withheld_items`, is new to the second Transformer and to its
+counts, so that the memory learns of new items where they are new.
 """
 
 from __future__ import annotations
