@@ -106,8 +106,8 @@ class RecTrainingArguments(TrainingArguments):
     memory_withheld_items: float = field(
         default=0.0,
         metadata={
-            "help": "Share of the items that the second Transformer is not trained on, and of which nothing is counted: "
-            "the memory then learns of new items where items are new. The memory of a foundation has no second one."
+            "help": "Share of the items that the second Transformer is not trained on, and of which nothing is counted "
+            "beside it: the memory then learns of new items where items are new. A foundation has no second one."
         },
     )
     memory_pull: float = field(
