@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hfrec.models.modeling import RecModel
 
 MOST_QUESTIONS = 16_384
+"""As many events teach a memory of a few hundred weights, if not of what is rare among them."""
 _LIKELY, _CANDIDATES = 250, 600
 """Likeliest items by the counts, and as many by the Transformer, that stand against a label, and items in all."""
 _QUESTIONS_AT_ONCE, _BATCH = 128, 256
@@ -87,12 +88,13 @@ def learn_to_read(
     new_items: float = NEW_ITEMS,
     pull: float = 0.0,
     among: np.ndarray | None = None,
+    most: int = MOST_QUESTIONS,
 ) -> int:
     """Fit the memory of `model` to `targets`, of which neither its weights nor its counts know anything.
 
     Args:
         model: trained, with counts, on what came before the targets.
-        targets: at most `MOST_QUESTIONS` of them are drawn under `seed`.
+        targets: at most `most` of them are drawn under `seed`.
         q: of the generalized cross-entropy.
         new_items: share of the items that are shown as new ones are.
         pull: see `fit`.
@@ -103,7 +105,7 @@ def learn_to_read(
     """
     random = np.random.default_rng(seed)
     among = model.known_rows if among is None else among
-    indices = drawn(np.flatnonzero(np.isin(targets.rows, among)), MOST_QUESTIONS, random)
+    indices = drawn(np.flatnonzero(np.isin(targets.rows, among)), most, random)
     if not len(indices) or not len(evidence := collect(model, targets, indices, seed, among, new_items)):
         return 0
     fit(model, evidence, random, seed, q, pull)

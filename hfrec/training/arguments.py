@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 
 from hfrec.data.augmentation import AUGMENTATIONS
 from hfrec.losses import LOSSES
-from hfrec.models.reading import NEW_ITEMS
+from hfrec.models.reading import MOST_QUESTIONS, NEW_ITEMS
 from hfrec.training.aims import LanguageConsistency
 
 ENCODERS = ("frozen", "side", "lora")
@@ -108,6 +108,13 @@ class RecTrainingArguments(TrainingArguments):
         metadata={
             "help": "Share of the items that the second Transformer is not trained on, and of which nothing is counted "
             "beside it: the memory then learns of new items where items are new. A foundation has no second one."
+        },
+    )
+    memory_events: int = field(
+        default=MOST_QUESTIONS,
+        metadata={
+            "help": "The memory learns from at most so many of the users' newest events. What it makes of new items, which "
+            "few of them are of, grows with it, and so do its memory and its time."
         },
     )
     memory_pull: float = field(
@@ -217,6 +224,8 @@ class RecTrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {value}.")
+        if self.memory_events < 1:
+            raise ValueError(f"`memory_events` must be at least 1, got {self.memory_events}.")
         if not 0 <= self.memory_pull < float("inf"):
             raise ValueError(f"`memory_pull` must be at least 0, and a number, got {self.memory_pull}.")
         for cost in ("rare_item_cost", "new_item_cost"):

@@ -15,7 +15,7 @@ from hfrec.data.histories import Targets
 from hfrec.data.statistics import Statistics
 from hfrec.evaluation.evaluator import evaluate
 from hfrec.models.modeling import RecModel
-from hfrec.models.reading import MOST_QUESTIONS, Evidence, collect, drawn, fit
+from hfrec.models.reading import Evidence, collect, drawn, fit
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.mixture import Mixture, MixtureCollator, MixtureSampler, Source
 from hfrec.training.trainer import RecTrainer
@@ -85,7 +85,7 @@ class FoundationTrainer(RecTrainer):
         model = self.accelerator.unwrap_model(self.model)
         seed = self.args.seed
         random = np.random.default_rng(seed)
-        each = MOST_QUESTIONS // (2 * len(self.mixture.sources))
+        each = self.args.memory_events // (2 * len(self.mixture.sources))
         parts = []
         for source in self.mixture.sources:
             reader = self._reader(model, source)

@@ -73,6 +73,7 @@ def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
         arguments.memory_new_items,
         arguments.memory_pull,
         np.unique(earlier.train_histories(trainer.catalog).rows),
+        arguments.memory_events,
     )
     if not number:
         logger.warning("What was counted is not used: no user's newest event is of an item that others chose.")

@@ -171,6 +171,11 @@ def test_an_item_without_events_that_competes_is_new_whatever_its_id_says(
     assert not torch.allclose(found()[1], logits)
 
 
+def test_no_more_events_than_asked_for_are_learned_from(model: hfrec.RecModel, newest: Targets) -> None:
+    whole = learn_to_read(model, newest)
+    assert 0 < learn_to_read(model, newest, most=10) <= 10 < whole
+
+
 def test_with_no_known_item_nothing_is_learned(model: hfrec.RecModel, newest: Targets) -> None:
     nobody = Targets(newest.sequences, newest.users[:0], newest.positions[:0], newest.candidates)
     assert learn_to_read(model, nobody) == 0 and not model.config.memory_learned

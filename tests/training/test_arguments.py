@@ -47,6 +47,7 @@ def test_a_loss_is_made_of_what_was_set_for_it(settings: dict[str, Any], loss: o
         ({"loss": "gbce", "num_negatives": 0}, "`num_negatives` must be at least 1, got 0"),
         ({"memory_loss_q": 1.0}, r"`memory_loss_q` must be at least 0 and below 1, got 1\.0"),
         ({"memory_new_items": -0.1}, r"`memory_new_items` must be at least 0 and below 1, got -0\.1"),
+        ({"memory_events": 0}, r"`memory_events` must be at least 1, got 0"),
         ({"memory_withheld_items": 1.0}, r"`memory_withheld_items` must be at least 0 and below 1, got 1\.0"),
         ({"memory_pull": -1.0}, r"`memory_pull` must be at least 0, and a number, got -1\.0"),
         ({"float32_matmul_precision": "low"}, "`float32_matmul_precision` must be one of .*'medium'.*, got 'low'"),

@@ -36,20 +36,21 @@ def test_the_second_transformer_and_its_counts_know_nothing_of_what_is_asked(
     seen: dict[str, Any] = {}
 
     def learn(model: hfrec.RecModel, targets: Any, seed: int, *said: Any) -> int:
-        seen.update(model=model, targets=targets, q=said[0], new_items=said[1], pull=said[2], among=said[3])
+        seen.update(model=model, targets=targets, q=said[0], new_items=said[1], pull=said[2], among=said[3], most=said[4])
         model.config.memory_learned = True
         return len(targets)
 
     monkeypatch.setattr(weighing, "learn_to_read", learn)
     trainer = trainer_of(splits, shop_items, tmp_path)
     trainer.args.memory_loss_q, trainer.args.memory_new_items, trainer.args.memory_pull = 0.4, 0.3, 20.0
+    trainer.args.memory_events = 1_000
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.train()
     model, targets = seen["model"], seen["targets"]
     newest = splits.without_newest()
     assert model is not trainer.model and trainer.model.config.memory_learned
     assert len(targets) == len(newest.part("validation"))
-    assert (seen["q"], seen["new_items"], seen["pull"]) == (0.4, 0.3, 20.0)
+    assert (seen["q"], seen["new_items"], seen["pull"], seen["most"]) == (0.4, 0.3, 20.0, 1_000)
     assert model.statistics.popularity.sum() == len(newest.part("train"))
     assert seen["among"].tolist() == model.known_rows.tolist()
     assert trainer.model.statistics.popularity.sum() == len(splits.part("train"))
@@ -64,7 +65,7 @@ def test_items_that_are_withheld_are_new_to_the_second_transformer_and_compete(
     seen: dict[str, Any] = {}
 
     def learn(model: hfrec.RecModel, targets: Any, seed: int, *said: Any) -> int:
-        seen.update(model=model, targets=targets, among=said[-1])
+        seen.update(model=model, targets=targets, among=said[3])
         return reading.learn_to_read(model, targets, seed, *said)
 
     monkeypatch.setattr(weighing, "learn_to_read", learn)
