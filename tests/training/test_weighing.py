@@ -36,7 +36,9 @@ def test_the_second_transformer_and_its_counts_know_nothing_of_what_is_asked(
     seen: dict[str, Any] = {}
 
     def learn(model: hfrec.RecModel, targets: Any, seed: int, *said: Any) -> int:
-        seen.update(model=model, targets=targets, q=said[0], new_items=said[1], pull=said[2], among=said[3], most=said[4])
+        seen.update(
+            model=model, targets=targets, q=said[0], new_items=said[1], pull=said[2], among=said[3], most=said[4]
+        )
         model.config.memory_learned = True
         return len(targets)
 
