@@ -113,8 +113,8 @@ class RecTrainingArguments(TrainingArguments):
     memory_events: int = field(
         default=MOST_QUESTIONS,
         metadata={
-            "help": "The memory learns from at most so many of the users' newest events. It makes more of new items, of "
-            "which few of them are, the more there are; 49,152 take 0.8 GB."
+            "help": "The memory learns from at most so many of the users' newest events; few of them are of new items, "
+            "and of these it makes more where there are more. 49,152 take 0.8 GB."
         },
     )
     memory_pull: float = field(
