@@ -145,8 +145,8 @@ class Splits:
     def without_items(self, share: float) -> Splits:
         """As if a `share` of the items were new: their training events are withheld, what is asked of them is not.
 
-        An item is one of them if `crc32(str(item_id)) < share · 2³²`: the same ones on any machine, and other ones than
-        those that `split_cold_items` holds out, which goes by remainders.
+        An item is one of them if `crc32(str(item_id)) < share · 2³²`: the same ones on any machine, whatever remainder
+        `split_cold_items` goes by.
 
         Raises:
             DataError: no training event is left.

@@ -85,7 +85,7 @@ class FoundationTrainer(RecTrainer):
         model = self.accelerator.unwrap_model(self.model)
         seed = self.args.seed
         random = np.random.default_rng(seed)
-        each = self.args.memory_events // (2 * len(self.mixture.sources))
+        each = max(1, self.args.memory_events // (2 * len(self.mixture.sources)))
         parts = []
         for source in self.mixture.sources:
             reader = self._reader(model, source)
