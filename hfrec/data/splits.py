@@ -121,9 +121,8 @@ class Splits:
         numbers = users if users.dtype.is_integer() else pl.Series([crc32(str(user).encode()) for user in users])
         left_out = (numbers % number != 0) & (self.events[_PART] != TEST)
         part = pl.when(left_out).then(pl.lit(UNLABELLED)).otherwise(pl.col(_PART)).alias(_PART)
-        parts = tuple(name for name in (TRAIN, VALIDATION, TEST) if (self.events[_PART] == name).any())
         protocol = f"{self.protocol}, learned from 1 in {number} users"
-        cut = _splits(self.events.with_columns(part), protocol, {}, self.held_out, parts)
+        cut = _splits(self.events.with_columns(part), protocol, {}, self.held_out, self._parts())
         return replace(cut, report={**self.report, **cut.report})
 
     def without_newest(self, share: float = 0.1) -> Splits:
@@ -155,9 +154,8 @@ class Splits:
         new = [item_id for item_id in ids if crc32(str(item_id).encode()) < share * 2**32]
         withheld = (pl.col(_PART) == TRAIN) & pl.col(ITEM_ID).is_in(new)
         events = self.events.with_columns(pl.when(withheld).then(pl.lit(WITHHELD)).otherwise(_PART).alias(_PART))
-        parts = tuple(name for name in (TRAIN, VALIDATION, TEST) if (self.events[_PART] == name).any())
         protocol = f"{self.protocol}, {share:.0%} of the items withheld"
-        return _splits(events, protocol, {}, {**self.held_out, WITHHELD: new}, parts)
+        return _splits(events, protocol, {}, {**self.held_out, WITHHELD: new}, self._parts())
 
     def with_validation_returned(self) -> Splits:
         """After the choice: what was held out for validation is trained on, and everything refitted once.
@@ -171,6 +169,10 @@ class Splits:
         protocol = f"{self.protocol}, validation returned"
         held_out = {part: ids for part, ids in self.held_out.items() if part == TEST}
         return Splits(events, protocol, _report(events), held_out)
+
+    def _parts(self) -> tuple[str, ...]:
+        """Those of the parts that there are, which a further cut leaves."""
+        return tuple(name for name in (TRAIN, VALIDATION, TEST) if (self.events[_PART] == name).any())
 
 
 def split_leave_last(events: pl.DataFrame) -> Splits:

@@ -44,10 +44,9 @@ def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
         fresh: that model as it was before its training; it is trained.
         go_on: from the newest complete checkpoint of this, if there is one.
     """
-    withheld = trainer.args.memory_withheld_items
     try:
         earlier = trainer.splits.without_newest()
-        splits = earlier.without_items(withheld) if withheld else earlier
+        splits = earlier.without_items(trainer.args.memory_withheld_items)
     except DataError as error:
         logger.warning("What was counted is not used, the memory has nothing to learn from. %s", error)
         return
@@ -69,11 +68,11 @@ def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
         reader,
         second.eval_dataset,
         arguments.seed,
-        arguments.memory_loss_q,
-        arguments.memory_new_items,
-        arguments.memory_pull,
-        np.unique(earlier.train_histories(trainer.catalog).rows),
-        arguments.memory_events,
+        q=arguments.memory_loss_q,
+        new_items=arguments.memory_new_items,
+        pull=arguments.memory_pull,
+        among=np.unique(earlier.train_histories(trainer.catalog).rows),
+        most=arguments.memory_events,
     )
     if not number:
         logger.warning("What was counted is not used: no user's newest event is of an item that others chose.")

@@ -35,10 +35,8 @@ def test_the_second_transformer_and_its_counts_know_nothing_of_what_is_asked(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def learn(model: hfrec.RecModel, targets: Any, seed: int, *said: Any) -> int:
-        seen.update(
-            model=model, targets=targets, q=said[0], new_items=said[1], pull=said[2], among=said[3], most=said[4]
-        )
+    def learn(model: hfrec.RecModel, targets: Any, seed: int, **said: Any) -> int:
+        seen.update(model=model, targets=targets, **said)
         model.config.memory_learned = True
         return len(targets)
 
@@ -66,9 +64,9 @@ def test_items_that_are_withheld_are_new_to_the_second_transformer_and_compete(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def learn(model: hfrec.RecModel, targets: Any, seed: int, *said: Any) -> int:
-        seen.update(model=model, targets=targets, among=said[3])
-        return reading.learn_to_read(model, targets, seed, *said)
+    def learn(model: hfrec.RecModel, targets: Any, seed: int, **said: Any) -> int:
+        seen.update(model=model, targets=targets, **said)
+        return reading.learn_to_read(model, targets, seed, **said)
 
     monkeypatch.setattr(weighing, "learn_to_read", learn)
     trainer = trainer_of(splits, shop_items, tmp_path)
