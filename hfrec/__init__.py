@@ -7,11 +7,17 @@ from the import on: what they need of hfrec is loaded when they are.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 from hfrec.registration import when_imported
 
 __version__ = "0.1.0"
+
+# oneDNN, by which torch multiplies on a CPU, keeps a kernel for each shape that it meets, 1,024 in each of two caches;
+# of products by bfloat16 about 1 MB each. A training meets new shapes in every step, and hardly an old one again.
+for _cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+    os.environ.setdefault(_cache, "32")
 
 _EXPORTS = {
     "Catalog": "hfrec.data.catalog",

@@ -141,17 +141,18 @@ class Splits:
         events = earlier.with_columns(pl.when(newest).then(pl.lit(VALIDATION)).otherwise(pl.col(_PART)).alias(_PART))
         return _splits(events, f"{self.protocol}, without each user's newest", {}, parts=(TRAIN, VALIDATION))
 
-    def without_items(self, share: float) -> Splits:
+    def without_items(self, share: float, fold: int = 0) -> Splits:
         """As if a `share` of the items were new: their training events are withheld, what is asked of them is not.
 
-        An item is one of them if `crc32(str(item_id)) < share · 2³²`: the same ones on any machine, whatever remainder
-        `split_cold_items` goes by.
+        An item is one of them if `fold · share ≤ crc32(str(item_id)) / 2³² < (fold + 1) · share`: the same ones on any
+        machine, in one fold at most, whatever remainder `split_cold_items` goes by.
 
         Raises:
             DataError: no training event is left.
         """
         ids = self.events[ITEM_ID].unique(maintain_order=True).to_list()
-        new = [item_id for item_id in ids if crc32(str(item_id).encode()) < share * 2**32]
+        first, end = fold * share * 2**32, (fold + 1) * share * 2**32
+        new = [item_id for item_id in ids if first <= crc32(str(item_id).encode()) < end]
         withheld = (pl.col(_PART) == TRAIN) & pl.col(ITEM_ID).is_in(new)
         events = self.events.with_columns(pl.when(withheld).then(pl.lit(WITHHELD)).otherwise(_PART).alias(_PART))
         protocol = f"{self.protocol}, {share:.0%} of the items withheld"

@@ -56,6 +56,8 @@ class Evidence:
     @classmethod
     def joined(cls, parts: Sequence[Evidence]) -> Evidence:
         """The questions of several models; where one has fewer items than another, places stay empty."""
+        if len(parts) == 1:
+            return parts[0]
         most = max(part.logits.shape[1] for part in parts)
 
         def widened(part: Evidence) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -80,36 +82,30 @@ class Evidence:
         return (-torch.expm1(-q * losses) / q).mean()
 
 
-def learn_to_read(
+def evidence_of(
     model: RecModel,
     targets: Targets,
+    random: np.random.Generator,
     seed: int = 0,
-    q: float = 0.0,
     new_items: float = NEW_ITEMS,
-    pull: float = 0.0,
     among: np.ndarray | None = None,
     most: int = MOST_QUESTIONS,
-) -> int:
-    """Fit the memory of `model` to `targets`, of which neither its weights nor its counts know anything.
+) -> Evidence | None:
+    """The evidence of `model` on `targets`, of which neither its weights nor its counts know anything.
 
     Args:
         model: trained, with counts, on what came before the targets.
-        targets: at most `most` of them are drawn under `seed`.
-        q: of the generalized cross-entropy.
-        new_items: share of the items that are shown as new ones are.
-        pull: see `fit`.
+        targets: at most `most` of them are drawn by `random`.
+        seed, new_items: see `collect`.
         among: see `collect`; what is asked for is one of them.
 
     Returns:
-        How many were learned from; with none, for lack of such items among them, the memory stays as it is.
+        `None` where there is nothing to learn from, for lack of such items among the targets.
     """
-    random = np.random.default_rng(seed)
     among = model.known_rows if among is None else among
     indices = drawn(np.flatnonzero(np.isin(targets.rows, among)), most, random)
-    if not len(indices) or not len(evidence := collect(model, targets, indices, seed, among, new_items)):
-        return 0
-    fit(model, evidence, random, seed, q, pull)
-    return len(evidence)
+    evidence = collect(model, targets, indices, seed, among, new_items) if len(indices) else None
+    return evidence or None
 
 
 def drawn(indices: np.ndarray, most: int, random: np.random.Generator) -> np.ndarray:
@@ -128,6 +124,8 @@ def fit(
     """Fit the memory of `model` to what `collect` found; it is trusted from now on.
 
     Args:
+        random: the order of the events.
+        q: of the generalized cross-entropy.
         pull: with it the memory starts from what it has kept of a foundation, if anything, and a weight w stays near
             where it started, w₀: the loss, a mean over n events, grows by pull / 2n · (w - w₀)². So it weighs against
             the events as `pull` of them would, and few change little. At 0 a memory learns from its beginning.

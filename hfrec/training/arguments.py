@@ -110,11 +110,18 @@ class RecTrainingArguments(TrainingArguments):
             "beside it: the memory then learns of new items where items are new. A foundation has no second one."
         },
     )
+    memory_folds: int = field(
+        default=1,
+        metadata={
+            "help": "So many second Transformers, each without another `memory_withheld_items` of the items; the "
+            "memory learns from what is asked of them all. Which items are withheld matters: few are new to each."
+        },
+    )
     memory_events: int = field(
         default=MOST_QUESTIONS,
         metadata={
-            "help": "The memory learns from at most so many of the users' newest events; few of them are of new items, "
-            "and of these it makes more where there are more. 49,152 take 0.8 GB."
+            "help": "The memory learns from at most so many of the users' newest events, of each fold; few of them are "
+            "of new items, and of these it makes more where there are more. 49,152 take 0.8 GB."
         },
     )
     memory_pull: float = field(
@@ -224,8 +231,14 @@ class RecTrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {value}.")
-        if self.memory_events < 1:
-            raise ValueError(f"`memory_events` must be at least 1, got {self.memory_events}.")
+        for name in ("memory_events", "memory_folds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.memory_folds > 1 and not 0 < self.memory_folds * self.memory_withheld_items <= 1:
+            raise ValueError(
+                "Each of `memory_folds` withholds other items: times `memory_withheld_items` they must be above 0 and "
+                f"at most 1, got {self.memory_folds} times {self.memory_withheld_items}."
+            )
         if not 0 <= self.memory_pull < float("inf"):
             raise ValueError(f"`memory_pull` must be at least 0, and a number, got {self.memory_pull}.")
         for cost in ("rare_item_cost", "new_item_cost"):

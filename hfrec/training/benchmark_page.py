@@ -96,6 +96,8 @@ def _cost_of(cell: dict[str, Any]) -> dict[str, str]:
         told["learned"] = f"{cell['learned']:,}"
         told["s/step"] = f"{cell['seconds_a_step'] or 0:.2f}"
         told["training MiB"] = f"{memory.get('train', 0):,.0f}"
+    if "train" in cell.get("memory_before_mib", {}):
+        told["on top, MiB"] = f"{memory['train'] - cell['memory_before_mib']['train']:,.0f}"
     return told | {field: f"{chosen[field]:g}" for field in LIFTS if field in chosen}
 
 

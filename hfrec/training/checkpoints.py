@@ -26,7 +26,7 @@ HALF_WRITTEN, REMOVED = ".half-written", ".removed"
 REFIT_FOLDER = "refit"
 """Where in `output_dir` the checkpoints of a refit are."""
 WEIGHING_FOLDER = "weighing"
-"""Where those of the model are by which a memory learns what to trust."""
+"""Where those of the models are by which a memory learns what to trust, a folder for each fold of the items."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,11 @@ def checkpoints(folder: str | Path) -> list[Path]:
     """The checkpoints in `folder`, oldest first; whole or torn."""
     found = {path: path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-") for path in Path(folder).glob("checkpoint-*")}
     return sorted((path for path, step in found.items() if step.isdigit() and path.is_dir()), key=step_of)
+
+
+def weighing_folder(folder: str | Path, fold: int) -> Path:
+    """Where in an `output_dir` the checkpoints of the second Transformer without one fold of the items are."""
+    return Path(folder) / WEIGHING_FOLDER / f"fold_{fold}"
 
 
 def step_of(checkpoint: Path) -> int:
@@ -83,7 +88,7 @@ def resume_point(folder: str | Path, wanted: str | bool | None) -> Path | None:
     if said == "false":
         return None
     if said not in ("none", "true"):
-        if Path(str(wanted)).parent.name in (REFIT_FOLDER, WEIGHING_FOLDER):
+        if not {REFIT_FOLDER, WEIGHING_FOLDER}.isdisjoint(Path(str(wanted)).parts[-3:-1]):
             raise DataError(
                 f"{wanted} is of a second training, and nothing can be chosen on validation from there. Go on with the "
                 "whole run: `--training.resume_from_checkpoint true`."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import statistics
 import sys
 import time
@@ -25,6 +27,8 @@ class Cost:
         seconds: how long each part took.
         peak_memory_mib: the largest resident size while it ran. Where the system cannot start a peak anew (it can on
             Linux), that of all parts so far.
+        memory_before_mib: what was resident when it began, of libraries, data and earlier parts; elsewhere the peak so
+            far.
         peak_gpu_memory_mib: the most that its tensors took on the GPU; empty without one.
         watt_hours: energy; empty without codecarbon.
         emissions_g: grams of CO2 equivalent of all parts, where codecarbon knows whose power it was.
@@ -32,6 +36,7 @@ class Cost:
 
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mib: dict[str, float] = field(default_factory=dict)
+    memory_before_mib: dict[str, float] = field(default_factory=dict)
     peak_gpu_memory_mib: dict[str, float] = field(default_factory=dict)
     watt_hours: dict[str, float] = field(default_factory=dict)
     emissions_g: float | None = None
@@ -40,7 +45,9 @@ class Cost:
     def of(self, part: str) -> Iterator[None]:
         """Measure what runs inside as `part`."""
         on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+        _give_back()
         _start_peak_anew()
+        self.memory_before_mib[part] = round(peak_mib(), 1)
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
         started = time.perf_counter()
@@ -58,6 +65,7 @@ class Cost:
     def facts(self) -> dict[str, Any]:
         """What `results.json` says of it."""
         facts: dict[str, Any] = {"seconds": self.seconds, "peak_memory_mib": self.peak_memory_mib}
+        facts["memory_before_mib"] = self.memory_before_mib
         if self.peak_gpu_memory_mib:
             facts["peak_gpu_memory_mib"] = self.peak_gpu_memory_mib
         if self.watt_hours:
@@ -82,6 +90,14 @@ class StepClock(TrainerCallback):
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         self.seconds.append(time.perf_counter() - self._started)
+
+
+def _give_back() -> None:
+    """What earlier parts have freed goes back to the system, where its C library can be told to."""
+    gc.collect()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _start_peak_anew() -> None:

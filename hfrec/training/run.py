@@ -252,7 +252,7 @@ def summary(results: dict[str, Any], folder: str | Path) -> str:
 def discard_checkpoints(arguments: RecTrainingArguments) -> None:
     """Remove the checkpoints of a run, those of its refit first: what is left of them is where it can go on from."""
     output = Path(arguments.output_dir)
-    further = [output / name for name in (REFIT_FOLDER, WEIGHING_FOLDER)]
+    further = [output / REFIT_FOLDER, *(output / WEIGHING_FOLDER).glob("*"), output / WEIGHING_FOLDER]
     for folder in (*further, output) if arguments.should_save else ():
         for checkpoint in checkpoints(folder):
             discard(checkpoint)

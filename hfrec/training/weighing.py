@@ -6,7 +6,8 @@ first one to know all events is time alone, and what the memory learns of one of
 
 Of a new item a Transformer knows less than of one that it was trained on and whose id is hidden: its projections have
 learned that one's content. A share of the items, `memory_withheld_items`, is new to the second Transformer and to its
-counts, so that the memory learns of new items where they are new.
+counts, so that the memory learns of new items where they are new; with `memory_folds` there are several such second
+ones, each without another share, and the memory learns from what is asked of them all.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from transformers import set_seed
 
 from hfrec.data.schema import DataError
+from hfrec.data.splits import Splits
 from hfrec.models.modeling import RecModel
-from hfrec.models.reading import learn_to_read
+from hfrec.models.reading import Evidence, evidence_of, fit
 from hfrec.training.arguments import RecTrainingArguments
-from hfrec.training.checkpoints import WEIGHING_FOLDER, newest_checkpoint
+from hfrec.training.checkpoints import newest_checkpoint, weighing_folder
 from hfrec.training.resuming import StopAfter, chosen_epochs
 
 if TYPE_CHECKING:
@@ -41,18 +42,38 @@ def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
     """Teach the memory of the model of `trainer`, which has been trained, what to trust.
 
     Args:
-        fresh: that model as it was before its training; it is trained.
+        fresh: that model as it was before its training; copies of it are trained.
         go_on: from the newest complete checkpoint of this, if there is one.
     """
+    args, model = trainer.args, trainer.accelerator.unwrap_model(trainer.model)
+    random = np.random.default_rng(args.seed)
     try:
         earlier = trainer.splits.without_newest()
-        splits = earlier.without_items(trainer.args.memory_withheld_items)
+        folds = [earlier.without_items(args.memory_withheld_items, fold) for fold in range(args.memory_folds)]
     except DataError as error:
         logger.warning("What was counted is not used, the memory has nothing to learn from. %s", error)
         return
+    among = np.unique(earlier.train_histories(trainer.catalog).rows)
+    evidence = []
+    for fold, splits in enumerate(folds):
+        second = _second(trainer, fresh.copied(), splits, fold, go_on)
+        reader, targets = second.accelerator.unwrap_model(second.model), second.eval_dataset
+        found = evidence_of(reader, targets, random, args.seed, args.memory_new_items, among, args.memory_events)
+        evidence += [] if found is None else [found]
+    if not evidence:
+        logger.warning("What was counted is not used: no user's newest event is of an item that others chose.")
+        return
+    joined = Evidence.joined(evidence)
+    fit(model, joined, random, args.seed, args.memory_loss_q, args.memory_pull)
+    trainer.trust = choose_trust(trainer, model)
+    logger.info("The memory has learned from %d events; trust %s", len(joined), trainer.trust)
+
+
+def _second(trainer: RecTrainer, fresh: RecModel, splits: Splits, fold: int, go_on: bool) -> RecTrainer:
+    """One that has trained `fresh` on `splits` as long as `trainer` was found to be best after."""
     arguments: RecTrainingArguments = replace(
         trainer.args,
-        output_dir=str(Path(trainer.args.output_dir) / WEIGHING_FOLDER),
+        output_dir=str(weighing_folder(trainer.args.output_dir, fold)),
         eval_strategy="no",
         load_best_model_at_end=False,
         push_to_hub=False,
@@ -62,24 +83,7 @@ def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
     second = trainer.second(fresh, arguments, splits, StopAfter(chosen_epochs(trainer)))
     checkpoint = newest_checkpoint(arguments.output_dir) if go_on else None
     second.train(None if checkpoint is None else str(checkpoint))
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    reader = second.accelerator.unwrap_model(second.model)
-    number = learn_to_read(
-        reader,
-        second.eval_dataset,
-        arguments.seed,
-        q=arguments.memory_loss_q,
-        new_items=arguments.memory_new_items,
-        pull=arguments.memory_pull,
-        among=np.unique(earlier.train_histories(trainer.catalog).rows),
-        most=arguments.memory_events,
-    )
-    if not number:
-        logger.warning("What was counted is not used: no user's newest event is of an item that others chose.")
-        return
-    model.take_memory(fresh)
-    trainer.trust = choose_trust(trainer, model)
-    logger.info("The memory has learned from %d events; trust %s", number, trainer.trust)
+    return second
 
 
 def choose_trust(trainer: RecTrainer, model: RecModel, shares: Sequence[float] = TRUSTS) -> float:

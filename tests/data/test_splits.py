@@ -471,6 +471,9 @@ def test_items_that_are_withheld_are_in_histories_and_asked_for_and_never_learne
     assert new & set(splits.part("train")["item_id"]) and not new & set(inner.part("train")["item_id"])
     assert inner.part("validation").equals(splits.part("validation")) and len(inner.events) == len(splits.events)
     assert "30% of the items withheld" in inner.protocol
+    others = [set(splits.without_items(0.3, fold).held_out["withheld"]) for fold in (1, 2)]
+    assert all(others) and not new & others[0] and not (new | others[0]) & others[1]
+    assert set.union(new, *(set(splits.without_items(0.25, fold).held_out["withheld"]) for fold in range(4))) == items
     assert_targets_are_right(inner, "validation")
     with pytest.raises(DataError, match=r"The train part of the split .*100% of the items withheld"):
         splits.without_items(1.0)

@@ -12,7 +12,15 @@ from hfrec.data.splits import Splits
 from hfrec.data.statistics import Statistics
 from hfrec.items.table import ItemTable
 from hfrec.models import reading
-from hfrec.models.reading import collect, learn_to_read
+from hfrec.models.reading import Evidence, collect, evidence_of, fit
+
+
+def learn(model: hfrec.RecModel, targets: Targets, seed: int = 0, q: float = 0.0, pull: float = 0.0) -> int:
+    random = np.random.default_rng(seed)
+    evidence = evidence_of(model, targets, random, seed)
+    assert evidence is not None
+    fit(model, evidence, random, seed, q, pull)
+    return len(evidence)
 
 
 @pytest.fixture
@@ -74,7 +82,7 @@ def test_a_transformer_that_knows_nothing_is_trusted_less(model: hfrec.RecModel,
     every = torch.arange(len(evidence))
     with torch.no_grad():
         before = float(evidence.loss(model.memory, every))
-    assert learn_to_read(model, newest) == len(evidence) and model.config.memory_learned
+    assert learn(model, newest) == len(evidence) and model.config.memory_learned
     with torch.no_grad():
         after = float(evidence.loss(model.memory, every))
     plain = float(torch.nn.functional.cross_entropy(evidence.corrections, torch.zeros(len(every), dtype=torch.long)))
@@ -96,7 +104,7 @@ def test_labels_that_cannot_be_found_count_less_the_larger_q_is(model: hfrec.Rec
         assert float(slopes[q]) == pytest.approx(float(slopes[0.0] * likelihood**q), rel=1e-4)
     learned = []
     for q in (0.0, 0.5):
-        assert learn_to_read(model, newest, q=q)
+        assert learn(model, newest, q=q)
         learned.append(torch.cat([weight.flatten() for weight in model.memory.parameters()]).clone())
     assert not torch.equal(*learned)
 
@@ -105,7 +113,7 @@ def test_what_is_learned_is_a_function_of_the_seed(model: hfrec.RecModel, newest
     found = []
     for seed in (0, 0, 1):
         torch.rand(7)
-        learn_to_read(model, newest, seed)
+        learn(model, newest, seed)
         found.append(torch.cat([weight.flatten() for weight in model.memory.parameters()]).clone())
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
@@ -113,7 +121,7 @@ def test_what_is_learned_is_a_function_of_the_seed(model: hfrec.RecModel, newest
 def test_of_few_events_little_is_learned(model: hfrec.RecModel, newest: Targets) -> None:
     def moved(pull: float, events: int) -> float:
         some = Targets(newest.sequences, newest.users[:events], newest.positions[:events], newest.candidates)
-        assert learn_to_read(model, some, pull=pull)
+        assert learn(model, some, pull=pull)
         now = model.memory.state_dict()
         return float(sum((now[name] - begins[name]).square().sum() for name in begins) ** 0.5)
 
@@ -127,13 +135,13 @@ def test_of_few_events_little_is_learned(model: hfrec.RecModel, newest: Targets)
 
 
 def test_what_was_kept_is_where_learning_starts(model: hfrec.RecModel, newest: Targets) -> None:
-    learn_to_read(model, newest)
+    learn(model, newest)
     kept = {name: weight.clone() for name, weight in model.memory.state_dict().items()}
     model.memory.keep()
-    learn_to_read(model, newest, seed=1, pull=1e6)
+    learn(model, newest, seed=1, pull=1e6)
     now = model.memory.state_dict()
     assert all(torch.allclose(now[name], kept[name], atol=2e-2) for name in kept)
-    learn_to_read(model, newest, seed=0)
+    learn(model, newest, seed=0)
     again = model.memory.state_dict()
     assert all(torch.equal(again[name], kept[name]) for name in kept), "without a pull it learns from its beginning"
 
@@ -172,10 +180,26 @@ def test_an_item_without_events_that_competes_is_new_whatever_its_id_says(
 
 
 def test_no_more_events_than_asked_for_are_learned_from(model: hfrec.RecModel, newest: Targets) -> None:
-    whole = learn_to_read(model, newest)
-    assert 0 < learn_to_read(model, newest, most=10) <= 10 < whole
+    whole, few = (evidence_of(model, newest, np.random.default_rng(0), most=most) for most in (10_000, 10))
+    assert whole is not None and few is not None and 0 < len(few) <= 10 < len(whole)
 
 
-def test_with_no_known_item_nothing_is_learned(model: hfrec.RecModel, newest: Targets) -> None:
+def test_with_no_known_item_there_is_nothing_to_learn_from(model: hfrec.RecModel, newest: Targets) -> None:
     nobody = Targets(newest.sequences, newest.users[:0], newest.positions[:0], newest.candidates)
-    assert learn_to_read(model, nobody) == 0 and not model.config.memory_learned
+    assert evidence_of(model, nobody, np.random.default_rng(0)) is None
+
+
+def test_evidence_of_several_is_that_of_each(model: hfrec.RecModel, newest: Targets) -> None:
+    """Where one has fewer items, what fills the places is worth nothing to it."""
+    indices = np.flatnonzero(model.statistics.popularity[newest.rows] > 0)
+    few = model.known_rows[::2].copy()
+    among_few = indices[np.isin(newest.rows[indices], few)]
+    parts = [collect(model, newest, indices), collect(model, newest, among_few, among=few)]
+    assert parts[0].logits.shape[1] > parts[1].logits.shape[1]
+    joined = Evidence.joined(parts)
+    assert len(joined) == len(parts[0]) + len(parts[1]) and Evidence.joined(parts[:1]) is parts[0]
+    with torch.no_grad():
+        losses = [part.loss(model.memory, torch.arange(len(part))) for part in parts]
+        places = torch.arange(len(parts[0]), len(joined))
+        assert torch.allclose(joined.loss(model.memory, places), losses[1], atol=1e-5)
+        assert torch.allclose(joined.loss(model.memory, torch.arange(len(parts[0]))), losses[0], atol=1e-5)

@@ -96,6 +96,16 @@ def test_a_cell_is_a_recommender(config: Path, results: dict[str, Any]) -> None:
     assert model.config.memory_learned and not list((config.parent / "out").rglob("checkpoint-*"))
 
 
+def test_memory_is_that_of_the_training_on_top_of_what_was_there(config: Path, results: dict[str, Any]) -> None:
+    page = (config.parent / "out/benchmark.md").read_text(encoding="utf-8").splitlines()
+    rows = [[field.strip() for field in line.split("|")] for line in page]
+    head = next(row for row in rows if "on top, MiB" in row)
+    cell = results["variants"]["everything"]["seeds"]["seed_0"]
+    row = next(row for row in rows if "everything" in row and f"{cell['parameters']:,}" in row)
+    before, peak = (cell[name]["train"] for name in ("memory_before_mib", "peak_memory_mib"))
+    assert row[head.index("on top, MiB")] == f"{peak - before:,.0f}" and 0 <= peak - before < peak
+
+
 def test_it_goes_on_with_what_is_missing(config: Path, results: dict[str, Any]) -> None:
     out = config.parent / "out"
     untouched = {path: path.stat().st_mtime_ns for path in out.rglob(CELL_FILE)}

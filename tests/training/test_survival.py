@@ -96,8 +96,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def figures(folder: Path) -> dict[str, Any]:
     """All that `results.json` says but how the run was called and what it cost."""
-    results = read(folder / "results.json")
-    return {name: value for name, value in results.items() if name not in ("command", "seconds", "peak_memory_mib")}
+    results, cost = read(folder / "results.json"), {"seconds", "peak_memory_mib", "memory_before_mib"}
+    return {name: value for name, value in results.items() if name not in {"command", *cost}}
 
 
 @pytest.mark.parametrize("flags", [[], STEPS + AUGMENTED], ids=["saved-by-epoch", "augmented-saved-within-epochs"])

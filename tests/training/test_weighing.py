@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ import torch
 from jsonargparse import ArgumentError
 
 import hfrec
+from hfrec.data.schema import DataError
 from hfrec.data.splits import Splits
 from hfrec.data.statistics import Statistics
 from hfrec.items.table import ItemTable
 from hfrec.models import reading
 from hfrec.training import weighing
-from hfrec.training.checkpoints import WEIGHING_FOLDER, checkpoints
-from hfrec.training.run import build_parser
+from hfrec.training.checkpoints import WEIGHING_FOLDER, checkpoints, resume_point, weighing_folder
+from hfrec.training.run import build_parser, discard_checkpoints
 
 
 def trainer_of(splits: Splits, items: ItemTable, folder: Path, **settings: Any) -> hfrec.RecTrainer:
@@ -30,54 +33,65 @@ def trainer_of(splits: Splits, items: ItemTable, folder: Path, **settings: Any) 
     return hfrec.RecTrainer(hfrec.RecModel(config), arguments, splits=splits, items=items)
 
 
+def watch(monkeypatch: pytest.MonkeyPatch, seen: dict[str, Any]) -> None:
+    """What memories learn from, and how, as it is said where that is done."""
+
+    def evidence_of(*given: Any) -> reading.Evidence | None:
+        names = inspect.signature(reading.evidence_of).parameters
+        seen.setdefault("readings", []).append(dict(zip(names, given, strict=False)))
+        return reading.evidence_of(*given)
+
+    def fit(*given: Any) -> None:
+        seen.update(zip(inspect.signature(reading.fit).parameters, given, strict=False))
+        reading.fit(*given)
+
+    monkeypatch.setattr(weighing, "evidence_of", evidence_of)
+    monkeypatch.setattr(weighing, "fit", fit)
+
+
 def test_the_second_transformer_and_its_counts_know_nothing_of_what_is_asked(
     splits: Splits, shop_items: ItemTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def learn(model: hfrec.RecModel, targets: Any, seed: int, **said: Any) -> int:
-        seen.update(model=model, targets=targets, **said)
-        model.config.memory_learned = True
-        return len(targets)
-
-    monkeypatch.setattr(weighing, "learn_to_read", learn)
+    watch(monkeypatch, seen)
     trainer = trainer_of(splits, shop_items, tmp_path)
     trainer.args.memory_loss_q, trainer.args.memory_new_items, trainer.args.memory_pull = 0.4, 0.3, 20.0
     trainer.args.memory_events = 1_000
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.train()
-    model, targets = seen["model"], seen["targets"]
+    [read] = seen["readings"]
+    model, targets = read["model"], read["targets"]
     newest = splits.without_newest()
-    assert model is not trainer.model and trainer.model.config.memory_learned
+    assert model is not trainer.model and seen["model"] is trainer.model and trainer.model.config.memory_learned
     assert len(targets) == len(newest.part("validation"))
-    assert (seen["q"], seen["new_items"], seen["pull"], seen["most"]) == (0.4, 0.3, 20.0, 1_000)
+    assert (seen["q"], read["new_items"], seen["pull"], read["most"]) == (0.4, 0.3, 20.0, 1_000)
     assert model.statistics.popularity.sum() == len(newest.part("train"))
-    assert seen["among"].tolist() == model.known_rows.tolist()
+    assert read["among"].tolist() == model.known_rows.tolist()
     assert trainer.model.statistics.popularity.sum() == len(splits.part("train"))
     learned, first = model.state_dict(), trainer.model.state_dict()
     assert not any(torch.equal(learned[name], before[name]) for name in before if name.startswith("backbone.h.0.attn"))
     assert not torch.equal(learned["start"], first["start"])
 
 
-def test_items_that_are_withheld_are_new_to_the_second_transformer_and_compete(
+def test_items_that_are_withheld_are_new_to_a_second_transformer_and_compete(
     splits: Splits, shop_items: ItemTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, Any] = {}
-
-    def learn(model: hfrec.RecModel, targets: Any, seed: int, **said: Any) -> int:
-        seen.update(model=model, targets=targets, **said)
-        return reading.learn_to_read(model, targets, seed, **said)
-
-    monkeypatch.setattr(weighing, "learn_to_read", learn)
+    watch(monkeypatch, seen)
     trainer = trainer_of(splits, shop_items, tmp_path)
-    trainer.args.memory_withheld_items = 0.3
+    trainer.args.memory_withheld_items, trainer.args.memory_folds = 0.3, 2
     trainer.train()
-    model, newest = seen["model"], splits.without_newest()
-    new = shop_items.catalog.rows(newest.without_items(0.3).held_out["withheld"])
-    assert len(new) and not model.statistics.popularity[new].any()
+    newest = splits.without_newest()
     counted = Statistics.count(newest.train_histories(shop_items.catalog), shop_items.catalog.num_rows)
-    np.testing.assert_array_equal(seen["among"], np.flatnonzero(counted.popularity))
-    assert np.isin(seen["targets"].rows, np.intersect1d(new, seen["among"])).any(), "some of them are asked for"
+    assert len(seen["readings"]) == 2 and seen["readings"][0]["model"] is not seen["readings"][1]["model"]
+    for fold, read in enumerate(seen["readings"]):
+        new = shop_items.catalog.rows(newest.without_items(0.3, fold).held_out["withheld"])
+        assert len(new) and not read["model"].statistics.popularity[new].any()
+        np.testing.assert_array_equal(read["among"], np.flatnonzero(counted.popularity))
+        assert np.isin(read["targets"].rows, np.intersect1d(new, read["among"])).any(), "some of them are asked for"
+    asked = sum(len(read["targets"]) for read in seen["readings"])
+    assert asked * 0.9 < len(seen["evidence"]) <= asked, "of each of them it learns"
     assert trainer.model.statistics.popularity.sum() == len(splits.part("train")), "the first one knows all"
     assert trainer.model.config.memory_learned
 
@@ -99,14 +113,21 @@ def test_trust_is_the_best_of_shares_on_validation(splits: Splits, shop_items: I
 
 def test_weighing_that_was_cut_off_goes_on(splits: Splits, shop_items: ItemTable, tmp_path: Path) -> None:
     trainer = trainer_of(splits, shop_items, tmp_path)
+    trainer.args.memory_withheld_items, trainer.args.memory_folds = 0.3, 2
     trainer.train()
     whole = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    written = checkpoints(tmp_path / WEIGHING_FOLDER)
-    assert written, "the second training can be gone on with"
+    written = [checkpoints(weighing_folder(tmp_path, fold)) for fold in (0, 1)]
+    assert all(written), "the second trainings can be gone on with"
+    shutil.rmtree(weighing_folder(tmp_path, 1))
     again = trainer_of(splits, shop_items, tmp_path)
+    again.args.memory_withheld_items, again.args.memory_folds = 0.3, 2
     again.train(resume_from_checkpoint=True)
     for name, value in again.model.state_dict().items():
         assert torch.equal(value, whole[name]), name
+    with pytest.raises(DataError, match="of a second training"):
+        resume_point(tmp_path, str(written[0][-1]))
+    discard_checkpoints(trainer.args)
+    assert not (tmp_path / WEIGHING_FOLDER).exists()
 
 
 def test_until_it_is_weighed_scores_are_the_transformers(splits: Splits, shop_items: ItemTable, tmp_path: Path) -> None:
