@@ -88,7 +88,8 @@ def resume_point(folder: str | Path, wanted: str | bool | None) -> Path | None:
     if said == "false":
         return None
     if said not in ("none", "true"):
-        if not {REFIT_FOLDER, WEIGHING_FOLDER}.isdisjoint(Path(str(wanted)).parts[-3:-1]):
+        run = Path(str(wanted)).parent
+        if run.name == REFIT_FOLDER or (run.parent.name == WEIGHING_FOLDER and run.name.startswith("fold_")):
             raise DataError(
                 f"{wanted} is of a second training, and nothing can be chosen on validation from there. Go on with the "
                 "whole run: `--training.resume_from_checkpoint true`."
