@@ -15,7 +15,7 @@ from hfrec.data.histories import Targets
 from hfrec.data.statistics import Statistics
 from hfrec.evaluation.evaluator import evaluate
 from hfrec.models.modeling import RecModel
-from hfrec.models.reading import Evidence, collect, drawn, fit
+from hfrec.models.reading import Evidence, evidence_of, fit
 from hfrec.training.arguments import RecTrainingArguments
 from hfrec.training.mixture import Mixture, MixtureCollator, MixtureSampler, Source
 from hfrec.training.trainer import RecTrainer
@@ -91,13 +91,15 @@ class FoundationTrainer(RecTrainer):
             reader = self._reader(model, source)
             targets = source.splits.targets("validation", reader.catalog)
             known = reader.known_rows
-            indices = np.flatnonzero(np.isin(targets.rows, known))
-            parts.append(
-                collect(reader, targets, drawn(indices, each, random), seed, new_items=self.args.memory_new_items)
-            )
+            counted = evidence_of(reader, targets, random, seed, new_items=self.args.memory_new_items, most=each)
             reader.attach(source.items, Statistics.empty(reader.catalog.num_rows), reader.text_index)
-            parts.append(collect(reader, targets, drawn(indices, each, random), seed, among=known))
-            logger.info("%s: the memory learns from %d events", source.name, len(parts[-2]) + len(parts[-1]))
+            uncounted = evidence_of(reader, targets, random, seed, among=known, most=each)
+            found = [one for one in (counted, uncounted) if one is not None]
+            logger.info("%s: the memory learns from %d events", source.name, sum(map(len, found)))
+            parts += found
+        if not parts:
+            logger.warning("The memory has nothing to learn from: no validation target is of a known item.")
+            return 0
         evidence = Evidence.joined(parts)
         fit(model, evidence, random, seed, self.args.memory_loss_q)
         return len(evidence)

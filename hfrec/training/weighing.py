@@ -58,13 +58,22 @@ def weigh(trainer: RecTrainer, fresh: RecModel, go_on: bool = False) -> None:
     for fold, splits in enumerate(folds):
         second = _second(trainer, fresh.copied(), splits, fold, go_on)
         reader, targets = second.accelerator.unwrap_model(second.model), second.eval_dataset
-        found = evidence_of(reader, targets, random, args.seed, args.memory_new_items, among, args.memory_events)
-        evidence += [] if found is None else [found]
+        found = evidence_of(
+            reader,
+            targets,
+            random,
+            args.seed,
+            new_items=args.memory_new_items,
+            among=among,
+            most=args.memory_events,
+        )
+        if found is not None:
+            evidence.append(found)
     if not evidence:
         logger.warning("What was counted is not used: no user's newest event is of an item that others chose.")
         return
     joined = Evidence.joined(evidence)
-    fit(model, joined, random, args.seed, args.memory_loss_q, args.memory_pull)
+    fit(model, joined, random, args.seed, q=args.memory_loss_q, pull=args.memory_pull)
     trainer.trust = choose_trust(trainer, model)
     logger.info("The memory has learned from %d events; trust %s", len(joined), trainer.trust)
 

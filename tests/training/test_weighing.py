@@ -36,14 +36,14 @@ def trainer_of(splits: Splits, items: ItemTable, folder: Path, **settings: Any) 
 def watch(monkeypatch: pytest.MonkeyPatch, seen: dict[str, Any]) -> None:
     """What memories learn from, and how, as it is said where that is done."""
 
-    def evidence_of(*given: Any) -> reading.Evidence | None:
-        names = inspect.signature(reading.evidence_of).parameters
-        seen.setdefault("readings", []).append(dict(zip(names, given, strict=False)))
-        return reading.evidence_of(*given)
+    def evidence_of(*given: Any, **said: Any) -> reading.Evidence | None:
+        read = inspect.signature(reading.evidence_of).bind(*given, **said).arguments
+        seen.setdefault("readings", []).append(read)
+        return reading.evidence_of(*given, **said)
 
-    def fit(*given: Any) -> None:
-        seen.update(zip(inspect.signature(reading.fit).parameters, given, strict=False))
-        reading.fit(*given)
+    def fit(*given: Any, **said: Any) -> None:
+        seen.update(inspect.signature(reading.fit).bind(*given, **said).arguments)
+        reading.fit(*given, **said)
 
     monkeypatch.setattr(weighing, "evidence_of", evidence_of)
     monkeypatch.setattr(weighing, "fit", fit)
