@@ -62,7 +62,8 @@ class Splits:
     ) -> Targets:
         """The targets of a part; ranked are the items that occur anywhere in the log, or all of the catalogue.
 
-        An item that was removed is never ranked: its targets are left out, and their number is logged.
+        An item that was removed is never ranked: its targets are left out, and their number is logged. Nor is one
+        that is held out for the test ranked on validation, which would face twice as many new items as the test does.
         """
         chosen = self.events.filter(pl.col(_PART) == part)[USER_ID].unique().to_list()
         log = self.events.filter(pl.col(USER_ID).is_in(chosen))
@@ -78,7 +79,8 @@ class Splits:
         users = sequences.owners[is_target]
         positions = np.flatnonzero(is_target) - sequences.offsets[users]
         ranked = np.arange(catalog.num_rows) if candidates == "all" else catalog.rows(self.events[ITEM_ID].unique())
-        return Targets(sequences, users, positions, np.setdiff1d(ranked, [0, *catalog.removed_rows]))
+        later = catalog.rows(self.held_out.get(TEST, [])).tolist() if part == VALIDATION else []
+        return Targets(sequences, users, positions, np.setdiff1d(ranked, [0, *catalog.removed_rows, *later]))
 
     def unlabelled_histories(self, catalog: Catalog, further: pl.DataFrame | None = None) -> Histories:
         """Histories that may be read, and are neither counted nor labels: of the users that `of_users` left out the

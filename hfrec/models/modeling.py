@@ -222,11 +222,16 @@ class RecModel(Attached, PretrainedFolder, PreTrainedModel):
                 scores = (self._scaled(state) @ self._all_item_vectors()[rows].T).float()
                 if self.memory is not None and self.config.memory_learned:
                     scores = self.memory(scores, self.recall(histories), rows)
-                events = torch.from_numpy(self.statistics.popularity).to(device)[rows]
-                lift = self.config.new_item_boost * (events == 0) - self.config.popularity_discount * events.log1p()
-                return scores + lift
+                return scores + self.lift_of(rows)
         finally:
             self.train(was_training)
+
+    def lift_of(self, rows: Tensor) -> Tensor:
+        """What the scores of catalogue rows `(C,)` are lifted by `(C,)`: `new_item_boost` for those without an event,
+        less `popularity_discount` times ln(1 + events)."""
+        assert self.statistics is not None
+        events = torch.from_numpy(self.statistics.popularity).to(self.device)[rows.to(self.device)]
+        return self.config.new_item_boost * (events == 0) - self.config.popularity_discount * events.log1p()
 
     def recall(self, histories: Histories, hidden: np.ndarray | None = None) -> Recall:
         """What `histories` recall of what was counted; `hidden` `(N + 1,)` bool items are as new ones are."""

@@ -141,6 +141,14 @@ class RecTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Share of validation NDCG@10 given up for items without events; null: no `new_item_boost`."},
     )
+    warm_cost: float | None = field(
+        default=None,
+        metadata={
+            "help": "Instead of these two: share of the validation NDCG@10 of known items, slice `warm`, that may be "
+            "lost, `popularity_discount` and `new_item_boost` being chosen together so that the geometric mean of "
+            "`warm` and `cold` is highest."
+        },
+    )
     refit: bool = field(
         default=False,
         metadata={"help": "After the choice, train anew on the validation part too, up to the epoch that was chosen."},
@@ -241,10 +249,15 @@ class RecTrainingArguments(TrainingArguments):
             )
         if not 0 <= self.memory_pull < float("inf"):
             raise ValueError(f"`memory_pull` must be at least 0, and a number, got {self.memory_pull}.")
-        for cost in ("rare_item_cost", "new_item_cost"):
-            share = getattr(self, cost)
+        costs = {name: getattr(self, name) for name in ("warm_cost", "rare_item_cost", "new_item_cost")}
+        for cost, share in costs.items():
             if share is not None and not 0 <= share < 1:
                 raise ValueError(f"`{cost}` must be a share, at least 0 and below 1, got {share}.")
+        if self.warm_cost is not None and (self.rare_item_cost, self.new_item_cost) != (None, None):
+            raise ValueError(
+                "`warm_cost` is in place of `rare_item_cost` and `new_item_cost`: leave it null, or both of these; got "
+                f"{', '.join(f'{name} {share}' for name, share in costs.items())}."
+            )
         self.make_loss()  # What it cannot take is said now, not after the encoding.
 
     @property

@@ -131,9 +131,9 @@ class EndToEndTrainer(RecTrainer):
             self.accelerator.unwrap_model(self.model).reread(self.table)
             self._is_stale = False
 
-    def judged(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def _figures(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         self.refresh()
-        return super().judged(*args, **kwargs)
+        return super()._figures(*args, **kwargs)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         if self.items is not self.table:

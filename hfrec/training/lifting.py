@@ -11,6 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+
+from hfrec.data.histories import Histories, Targets
 from hfrec.models.configuration import RecConfig
 
 if TYPE_CHECKING:
@@ -41,18 +45,47 @@ LIFTS = {
     "new_item_boost": Lift("new_item_cost", "cold", (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)),
 }
 """By field of `RecConfig`, in the order in which they are chosen."""
+_SLICES = ("warm_ndcg@10", "cold_ndcg@10")
 logger = logging.getLogger(__name__)
 
 
 def choose_lifts(trainer: RecTrainer) -> dict[str, float]:
-    """Choose on validation each lift of the model of `trainer` that its arguments name a cost of, one after the other;
-    what they are now. One that would lift no validation target stays as it is."""
+    """Choose on validation the lifts of the model of `trainer` that its arguments name a cost of, together where that
+    is `warm_cost`, else one after the other; what they are now. One that would lift no validation target stays as it
+    is."""
     config = trainer.accelerator.unwrap_model(trainer.model).config
-    slices = trainer.validation_slices()
+    slices, scores = trainer.validation_slices(), KeptScores(trainer)
+    if trainer.args.warm_cost is not None and {"warm", "cold"} <= slices.keys():
+        choose_together(config, scores.figures, trainer.args.warm_cost)
     for field, lift in LIFTS.items():
         cost = getattr(trainer.args, lift.cost)
         if cost is not None and lift.slice in slices:
-            choose_lift(config, field, lambda: trainer.judged()["ndcg@10"], cost)
+            choose_lift(config, field, lambda: scores.figures()["ndcg@10"], cost)
+    return lifts_of(config)
+
+
+def choose_together(config: RecConfig, judged: Callable[[], dict[str, float]], cost: float) -> dict[str, float]:
+    """Set the lifts of `config` to those of all their values at which `judged` gives the highest `balanced_ndcg@10`, of
+    those that leave `warm_ndcg@10` at least 1 - `cost` times what it is without any.
+
+    Along either lift the first that costs too much ends the search; of equally good ones the smallest are taken.
+    """
+    discounts, boosts = ((0.0, *lift.values) for lift in LIFTS.values())
+    found: dict[tuple[float, float], dict[str, float]] = {}
+    for discount in discounts:
+        for boost in boosts:
+            set_lifts(config, discount, boost)
+            figures = judged()
+            without = found.get((0.0, 0.0), figures)
+            if figures["warm_ndcg@10"] < (1 - cost) * without["warm_ndcg@10"]:
+                break
+            found[discount, boost] = figures
+        if (discount, 0.0) not in found:
+            break
+    chosen = max(found, key=lambda lifts: found[lifts]["balanced_ndcg@10"])
+    set_lifts(config, *chosen)
+    gained = [f"{slice} {found[0.0, 0.0][slice]:.4f} to {found[chosen][slice]:.4f}" for slice in _SLICES]
+    logger.info("%s, of %d that were tried: validation's %s", lifts_of(config), len(found), ", ".join(gained))
     return lifts_of(config)
 
 
@@ -74,3 +107,40 @@ def choose_lift(config: RecConfig, field: str, judged: Callable[[], float], cost
 def lifts_of(config: RecConfig) -> dict[str, float]:
     """The lifts of a model, by field."""
     return {field: getattr(config, field) for field in LIFTS}
+
+
+def set_lifts(config: RecConfig, *values: float) -> None:
+    """Set the lifts of a model, in their order."""
+    for field, value in zip(LIFTS, values, strict=True):
+        setattr(config, field, value)
+
+
+class KeptScores:
+    """What the model of a trainer says of the validation targets, scored once: lifts are tried on top of that.
+
+    Kept are the scores of this process's batches, 4 bytes for each target and candidate.
+    """
+
+    def __init__(self, trainer: RecTrainer) -> None:
+        self._trainer = trainer
+        self._model = trainer.accelerator.unwrap_model(trainer.model)
+        self._kept: dict[int, torch.Tensor] = {}
+
+    def figures(self) -> dict[str, float]:
+        """`judged` of the trainer, by the lifts as they are now."""
+        return self._trainer.figures_of(self)
+
+    def score(self, histories: Histories, items: np.ndarray | None = None) -> torch.Tensor:
+        """As the model's; nothing of it is kept."""
+        return self._model.score(histories, items)
+
+    def score_targets(self, targets: Targets, indices: np.ndarray, items: np.ndarray | None = None) -> torch.Tensor:
+        """As the model's; a batch is known by its first target."""
+        rows = np.arange(1, self._model.catalog.num_rows) if items is None else items
+        first = int(indices[0])
+        if first not in self._kept:
+            lifts = lifts_of(self._model.config)
+            set_lifts(self._model.config, *(0.0 for _ in lifts))
+            self._kept[first] = self._model.score_targets(targets, indices, items)
+            set_lifts(self._model.config, *lifts.values())
+        return self._kept[first] + self._model.lift_of(torch.from_numpy(rows))

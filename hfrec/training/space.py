@@ -26,6 +26,7 @@ SHARED = {
     "training.data_seed": "trials are compared on one sample, drawn under it",
     "training.rare_item_cost": "it moves nothing that trials are compared by",
     "training.new_item_cost": "it moves nothing that trials are compared by",
+    "training.warm_cost": "it moves nothing that trials are compared by",
     "training.refit": "it moves nothing that trials are compared by",
 }
 """Fields that are the same in all trials, and why."""

@@ -22,6 +22,7 @@ from hfrec.data.histories import Targets
 from hfrec.data.splits import Splits
 from hfrec.data.statistics import Statistics
 from hfrec.evaluation.evaluator import evaluate
+from hfrec.evaluation.ranking import Scorer
 from hfrec.evaluation.slices import part_slices
 from hfrec.items.lexical import TextIndex
 from hfrec.items.table import ItemTable
@@ -300,9 +301,16 @@ class RecTrainer(HubPushes, SearchingTrainer):
         """The figures of `evaluate`, by their names without a prefix, and nothing logged."""
         return self._figures(self._validation(eval_dataset))
 
-    def _figures(self, targets: Targets) -> dict[str, float]:
+    def figures_of(self, scorer: Scorer) -> dict[str, float]:
+        """What `judged` says, of a `scorer` in the model's place."""
+        return self._figures(self._validation(), scorer)
+
+    def _figures(self, targets: Targets, scorer: Scorer | None = None) -> dict[str, float]:
         judged = evaluate(
-            self.model, targets, slices=self._slices(targets), batch_size=self.args.per_device_eval_batch_size
+            scorer or self.model,
+            targets,
+            slices=self._slices(targets),
+            batch_size=self.args.per_device_eval_batch_size,
         ).metrics()
         warm, cold = (judged.get(name, judged["all"])["ndcg@10"] for name in ("warm", "cold"))
         by_slice = {"warm_ndcg@10": warm, "cold_ndcg@10": cold, "balanced_ndcg@10": math.sqrt(warm * cold)}

@@ -11,7 +11,15 @@ import pytest
 import hfrec
 from hfrec.data.splits import Splits
 from hfrec.items.table import ItemTable
-from hfrec.training.lifting import LIFTS, choose_lift, choose_lifts, lifts_of
+from hfrec.training.lifting import (
+    LIFTS,
+    KeptScores,
+    choose_lift,
+    choose_lifts,
+    choose_together,
+    lifts_of,
+    set_lifts,
+)
 
 
 @pytest.fixture
@@ -53,6 +61,41 @@ def test_the_first_lift_that_costs_too_much_ends_the_search(trainer: hfrec.RecTr
     assert seen == [0.0, 0.25, 0.5]
 
 
+def test_lifts_are_chosen_together_by_what_known_items_may_lose(trainer: hfrec.RecTrainer) -> None:
+    before, cold = trainer.judged(), {}
+    for cost in (0.0, 0.1, 0.9):
+        trainer.args = replace(trainer.args, warm_cost=cost)
+        assert choose_lifts(trainer) == lifts_of(trainer.model.config)
+        after = trainer.judged()
+        assert after["warm_ndcg@10"] >= (1 - cost) * before["warm_ndcg@10"]
+        assert after["balanced_ndcg@10"] >= before["balanced_ndcg@10"]
+        cold[cost] = after["cold_ndcg@10"]
+    assert before["cold_ndcg@10"] <= cold[0.0] <= cold[0.1] < cold[0.9]
+
+
+def test_of_all_pairs_of_lifts_the_best_balanced_one_is_taken(trainer: hfrec.RecTrainer) -> None:
+    config, tried = trainer.model.config, []
+    warm = {(0, 0): 1.0, (0, 0.25): 0.98, (0, 0.5): 0.94, (0.025, 0): 0.97, (0.025, 0.25): 0.96, (0.025, 0.5): 0.9}
+    balanced = {(0, 0): 0.1, (0, 0.25): 0.3, (0.025, 0): 0.2, (0.025, 0.25): 0.4, (0, 0.5): 0.9, (0.025, 0.5): 0.9}
+
+    def judged() -> dict[str, float]:
+        pair = tuple(lifts_of(config).values())
+        tried.append(pair)
+        of_warm = warm.get(pair, 0.0)
+        return {"warm_ndcg@10": of_warm, "cold_ndcg@10": 0.0, "balanced_ndcg@10": balanced.get(pair, 1.0)}
+
+    assert choose_together(config, judged, cost=0.05) == {"popularity_discount": 0.025, "new_item_boost": 0.25}
+    assert tried == [(0, 0), (0, 0.25), (0, 0.5), (0.025, 0), (0.025, 0.25), (0.025, 0.5), (0.05, 0)]
+
+
+def test_scores_that_are_kept_say_what_the_model_says(trainer: hfrec.RecTrainer) -> None:
+    kept = KeptScores(trainer)
+    for lifts in ((0.0, 0.0), (0.1, 2.0), (0.5, 0.25)):
+        set_lifts(trainer.model.config, *lifts)
+        assert kept.figures() == trainer.judged()
+        assert tuple(lifts_of(trainer.model.config).values()) == lifts
+
+
 def test_where_nothing_is_found_nothing_is_lifted(trainer: hfrec.RecTrainer) -> None:
     config = trainer.model.config
     assert choose_lift(config, "new_item_boost", lambda: 0.0, cost=0.9) == config.new_item_boost == 0.0
@@ -72,7 +115,14 @@ def test_a_discount_takes_more_off_the_more_events_an_item_has(trainer: hfrec.Re
     assert len(np.unique(taken)) > 2
 
 
-@pytest.mark.parametrize("cost", [lift.cost for lift in LIFTS.values()])
+def test_there_is_one_cost_of_all_lifts_or_one_of_each(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"`warm_cost` is in place of .* got warm_cost 0\.03, rare_item_cost None, new"
+    ):
+        hfrec.RecTrainingArguments(str(tmp_path), warm_cost=0.03, new_item_cost=0.1)
+
+
+@pytest.mark.parametrize("cost", ["warm_cost", *(lift.cost for lift in LIFTS.values())])
 def test_a_cost_is_a_share(tmp_path: Path, cost: str) -> None:
     with pytest.raises(ValueError, match=rf"`{cost}` must be a share, at least 0 and below 1, got 1\.5"):
         hfrec.RecTrainingArguments(str(tmp_path), **{cost: 1.5})

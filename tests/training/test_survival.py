@@ -81,6 +81,8 @@ def kill_when(run: ForkServerProcess, ready: Callable[[], bool]) -> None:
                 assert run.exitcode == -signal.SIGKILL
                 return
             os.kill(run.pid, signal.SIGCONT)
+        # Not at every moment: the run needs the core.
+        time.sleep(0.002)
     run.kill()
     pytest.fail("the run was over before its moment came")
 
