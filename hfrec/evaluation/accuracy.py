@@ -45,6 +45,26 @@ def ndcg(ranks: np.ndarray, k: int) -> np.ndarray:
     return np.where(ranks < k, 1 / np.log2(ranks + 2.0), 0.0)
 
 
+def ndcg_among_more(ranks: np.ndarray, num_others: int, num_more: int, k: int) -> np.ndarray:
+    """What `ndcg` is expected to be if `num_more` candidates like the others joined them: `(T,)` float64.
+
+    Of `num_others` candidates that are not the target, r stand before it. A further one is equally likely to stand in
+    each of the gaps between them: the number before the target is Beta-binomial, by Beta(r + 1, num_others - r + 1).
+    Where there is one other candidate, a worse one, a second is first in one of three orders: (1 + 1 + .6309) / 3
+
+    >>> ndcg_among_more(np.array([0]), num_others=1, num_more=1, k=10).round(4)
+    array([0.877])
+    """
+    from scipy.stats import betabinom
+
+    among = np.arange(k)
+    ahead = among[:, None] - among[None, :]
+    chance = betabinom.pmf(ahead, num_more, among + 1, np.maximum(num_others - among, 0) + 1)
+    expected = ndcg(among, k) @ np.where(ahead < 0, 0.0, chance)
+    ranks = np.asarray(ranks)
+    return np.where(ranks < k, expected[np.minimum(ranks, k - 1)], 0.0)
+
+
 def reciprocal_rank(ranks: np.ndarray, k: int) -> np.ndarray:
     """1 / (rank + 1) where the target is among the first `k`, else 0: `(T,)` float64. Its mean is MRR.
 

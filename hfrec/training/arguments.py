@@ -144,9 +144,9 @@ class RecTrainingArguments(TrainingArguments):
     warm_cost: float | None = field(
         default=None,
         metadata={
-            "help": "Instead of these two: share of the validation NDCG@10 of known items, slice `warm`, that may be "
-            "lost, `popularity_discount` and `new_item_boost` being chosen together so that the geometric mean of "
-            "`warm` and `cold` is highest."
+            "help": "Instead of these two, both lifts together: those by which the geometric mean of validation's "
+            "`warm` and `cold` NDCG@10 is highest, `warm` losing at most this share of what it would be if the new "
+            "items were known, too."
         },
     )
     refit: bool = field(

@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 
 from hfrec.data.schema import DataError
 from hfrec.data.splits import Splits
+from hfrec.evaluation.evaluator import Evaluation
 from hfrec.items.adapter import load_adapter_weights, read_adapter_config, write_adapter
 from hfrec.items.encoder import ItemEncoder
 from hfrec.items.learning import LearningTable
@@ -131,9 +132,9 @@ class EndToEndTrainer(RecTrainer):
             self.accelerator.unwrap_model(self.model).reread(self.table)
             self._is_stale = False
 
-    def _figures(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def evaluated(self, *args: Any, **kwargs: Any) -> Evaluation:
         self.refresh()
-        return super()._figures(*args, **kwargs)
+        return super().evaluated(*args, **kwargs)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         if self.items is not self.table:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from hfrec.data.histories import Histories, Targets
+from hfrec.evaluation.accuracy import ndcg_among_more
 from hfrec.models.configuration import RecConfig
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ LIFTS = {
     "new_item_boost": Lift("new_item_cost", "cold", (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)),
 }
 """By field of `RecConfig`, in the order in which they are chosen."""
+_BEHIND_ALL = -1e6
 _SLICES = ("warm_ndcg@10", "cold_ndcg@10")
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ def choose_lifts(trainer: RecTrainer) -> dict[str, float]:
     config = trainer.accelerator.unwrap_model(trainer.model).config
     slices, scores = trainer.validation_slices(), KeptScores(trainer)
     if trainer.args.warm_cost is not None and {"warm", "cold"} <= slices.keys():
-        choose_together(config, scores.figures, trainer.args.warm_cost)
+        choose_together(config, scores.figures, (1 - trainer.args.warm_cost) * scores.warm_if_all_were_known())
     for field, lift in LIFTS.items():
         cost = getattr(trainer.args, lift.cost)
         if cost is not None and lift.slice in slices:
@@ -64,9 +66,9 @@ def choose_lifts(trainer: RecTrainer) -> dict[str, float]:
     return lifts_of(config)
 
 
-def choose_together(config: RecConfig, judged: Callable[[], dict[str, float]], cost: float) -> dict[str, float]:
+def choose_together(config: RecConfig, judged: Callable[[], dict[str, float]], floor: float) -> dict[str, float]:
     """Set the lifts of `config` to those of all their values at which `judged` gives the highest `balanced_ndcg@10`, of
-    those that leave `warm_ndcg@10` at least 1 - `cost` times what it is without any.
+    those with a `warm_ndcg@10` of at least `floor`; where none has it, to none.
 
     Along either lift the first that costs too much ends the search; of equally good ones the smallest are taken.
     """
@@ -76,8 +78,7 @@ def choose_together(config: RecConfig, judged: Callable[[], dict[str, float]], c
         for boost in boosts:
             set_lifts(config, discount, boost)
             figures = judged()
-            without = found.get((0.0, 0.0), figures)
-            if figures["warm_ndcg@10"] < (1 - cost) * without["warm_ndcg@10"]:
+            if found and figures["warm_ndcg@10"] < floor:
                 break
             found[discount, boost] = figures
         if (discount, 0.0) not in found:
@@ -85,7 +86,8 @@ def choose_together(config: RecConfig, judged: Callable[[], dict[str, float]], c
     chosen = max(found, key=lambda lifts: found[lifts]["balanced_ndcg@10"])
     set_lifts(config, *chosen)
     gained = [f"{slice} {found[0.0, 0.0][slice]:.4f} to {found[chosen][slice]:.4f}" for slice in _SLICES]
-    logger.info("%s, of %d that were tried: validation's %s", lifts_of(config), len(found), ", ".join(gained))
+    tried = f"{len(found)} pairs leave validation's warm at least {floor:.4f}"
+    logger.info("%s: %s; %s", lifts_of(config), tried, ", ".join(gained))
     return lifts_of(config)
 
 
@@ -128,7 +130,18 @@ class KeptScores:
 
     def figures(self) -> dict[str, float]:
         """`judged` of the trainer, by the lifts as they are now."""
-        return self._trainer.figures_of(self)
+        return self._trainer.figures_of(self._trainer.evaluated(self))
+
+    def warm_if_all_were_known(self) -> float:
+        """NDCG@10 that `warm` is expected to have if new items stood where known ones stand: a model of all items has
+        more of them to choose among."""
+        lifts = lifts_of(self._model.config)
+        set_lifts(self._model.config, 0.0, _BEHIND_ALL)
+        evaluation = self._trainer.evaluated(self)
+        set_lifts(self._model.config, *lifts.values())
+        is_new = self._model.statistics.popularity[evaluation.candidates] == 0
+        ranks = evaluation.ranks[evaluation.slices["warm"]]
+        return float(ndcg_among_more(ranks, (~is_new).sum() - 1, is_new.sum(), k=10).mean())
 
     def score(self, histories: Histories, items: np.ndarray | None = None) -> torch.Tensor:
         """As the model's; nothing of it is kept."""

@@ -21,7 +21,7 @@ from hfrec.data.collator import HistoryCollator, HistoryWindows
 from hfrec.data.histories import Targets
 from hfrec.data.splits import Splits
 from hfrec.data.statistics import Statistics
-from hfrec.evaluation.evaluator import evaluate
+from hfrec.evaluation.evaluator import Evaluation, evaluate
 from hfrec.evaluation.ranking import Scorer
 from hfrec.evaluation.slices import part_slices
 from hfrec.items.lexical import TextIndex
@@ -301,17 +301,19 @@ class RecTrainer(HubPushes, SearchingTrainer):
         """The figures of `evaluate`, by their names without a prefix, and nothing logged."""
         return self._figures(self._validation(eval_dataset))
 
-    def figures_of(self, scorer: Scorer) -> dict[str, float]:
-        """What `judged` says, of a `scorer` in the model's place."""
-        return self._figures(self._validation(), scorer)
+    def evaluated(self, scorer: Scorer, targets: Targets | None = None) -> Evaluation:
+        """A `scorer` on the validation targets that `judged` is about, or on those that are given."""
+        targets = self._validation() if targets is None else targets
+        batch_size = self.args.per_device_eval_batch_size
+        return evaluate(scorer, targets, slices=self._slices(targets), batch_size=batch_size)
 
-    def _figures(self, targets: Targets, scorer: Scorer | None = None) -> dict[str, float]:
-        judged = evaluate(
-            scorer or self.model,
-            targets,
-            slices=self._slices(targets),
-            batch_size=self.args.per_device_eval_batch_size,
-        ).metrics()
+    def _figures(self, targets: Targets) -> dict[str, float]:
+        return self.figures_of(self.evaluated(self.model, targets))
+
+    @staticmethod
+    def figures_of(evaluation: Evaluation) -> dict[str, float]:
+        """What `judged` says of an evaluation."""
+        judged = evaluation.metrics()
         warm, cold = (judged.get(name, judged["all"])["ndcg@10"] for name in ("warm", "cold"))
         by_slice = {"warm_ndcg@10": warm, "cold_ndcg@10": cold, "balanced_ndcg@10": math.sqrt(warm * cold)}
         return {**judged["all"], **by_slice}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hfrec.evaluation.accuracy import METRICS, metric_values
+from hfrec.evaluation.accuracy import METRICS, metric_values, ndcg, ndcg_among_more
 
 RANKS = np.array([0, 3, 9, 10, 500])
 
@@ -29,6 +29,20 @@ def test_values_are_those_of_the_definition(metric: str, expected: list[float]) 
 def test_a_metric_that_is_not_there_is_named(metric: str) -> None:
     with pytest.raises(ValueError, match=repr(metric)):
         metric_values(RANKS, metric)
+
+
+@pytest.mark.parametrize("rank", [0, 3, 9])
+def test_more_candidates_like_the_others_stand_anywhere_among_them(rank: int) -> None:
+    rng = np.random.default_rng(rank)
+    known, more = 51, 10
+    drawn = [np.sort(rng.permutation(known + more)[:known])[rank] for _ in range(20_000)]
+    expected = ndcg(np.array(drawn), 10)
+    error = expected.std() / np.sqrt(len(expected))
+    assert abs(ndcg_among_more(np.array([rank, 10]), known - 1, more, 10) - [expected.mean(), 0]).max() < 4 * error
+
+
+def test_without_more_candidates_nothing_changes() -> None:
+    np.testing.assert_allclose(ndcg_among_more(RANKS, 500, 0, 10), ndcg(RANKS, 10), atol=1e-12)
 
 
 @pytest.mark.parametrize("name", METRICS)
