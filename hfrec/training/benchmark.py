@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,6 +31,8 @@ from hfrec.training.run import build_parser, choices, discard_checkpoints, envir
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
+
+    from hfrec.training.trainer import RecTrainer
 
 RESULTS_FILE, PAGE_FILE, RANKS_FILE, CELL_FILE = "benchmark.json", "benchmark.md", "ranks.safetensors", "cell.json"
 BASELINES, RECOMMENDER = "baselines", "recommender"
@@ -95,7 +97,7 @@ def run_benchmark(config: Any) -> dict[str, Any]:
             for name, sections in cells.items():
                 cell = folder / _slug(name) / f"seed_{seed}"
                 if not _is_complete(cell, sections):
-                    processes.submit(train_cell, sections, seed, cell).result()
+                    processes.submit(train_cell, sections, seed, cell, run["data"]["split"]).result()
                 results = collect(folder, run, {one: config.variants[one] for one in cells}, benchmark)
                 (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
                 (folder / PAGE_FILE).write_text(benchmark_page(results), encoding="utf-8")
@@ -156,15 +158,19 @@ def check_targets(cells: dict[str, dict[str, dict[str, Any]]], folder: Path) -> 
             )
 
 
-def train_cell(sections: dict[str, dict[str, Any]], seed: int, folder: Path) -> None:
-    """One variant under one seed: the recommender, its ranks of the test targets and what it cost, into `folder`."""
+def train_cell(sections: dict[str, dict[str, Any]], seed: int, folder: Path, split: str) -> None:
+    """One variant under one seed: the recommender, its ranks of the test targets and what it cost, into `folder`.
+
+    Args:
+        split: of the run that is varied, by whose validation targets all variants are judged.
+    """
     data, arguments = _read(sections, folder, seed)
     cost = Cost()
     adapt = sections.get("adapt")
     models = fresh_models(sections["model"]) if adapt is None else adapted_models(AdaptConfig(**adapt))
     trainer, chooser = train_model(data, models, arguments, cost)
     trainer.save_model(str(folder / RECOMMENDER))
-    validation = chooser.judged()
+    validation = validation_figures(chooser, data, split)
     targets = trainer.splits.targets("test", trainer.catalog, data.candidates)
     with cost.of("evaluate"):
         judged = evaluate(trainer.model, targets)
@@ -173,8 +179,22 @@ def train_cell(sections: dict[str, dict[str, Any]], seed: int, folder: Path) -> 
     facts = {"parameters": sum(one.numel() for one in trainer.model.parameters()), "epochs": chooser.state.epoch or 0}
     facts |= {"learned": sum(one.numel() for one in chooser.learned_weights())}
     facts |= {"seconds_a_step": chooser.clock.median_seconds}
-    chosen = choices(chooser) | {"validation": {metric: validation[metric] for metric in METRICS}}
-    _complete(folder, sections, {"chosen": chosen, **facts, **cost.facts()})
+    _complete(folder, sections, {"chosen": choices(chooser) | {"validation": validation}, **facts, **cost.facts()})
+
+
+def validation_figures(chooser: RecTrainer, data: DataConfig, split: str) -> dict[str, float]:
+    """What a model was chosen by; and, as `warm_ndcg@10` and `cold_ndcg@10`, how it does on the validation targets of
+    `split`, where that holds items out: a variant that has learned from them, too, is asked the same."""
+    figures, splits = chooser.judged(), chooser.splits
+    found = {metric: figures[metric] for metric in METRICS}
+    if data.split != split:
+        catalog, splits = load_data(replace(data, split=split))
+        targets = chooser.sample(splits.targets("validation", catalog))
+        slices = part_slices(splits, "validation", targets, splits.train_histories(catalog), catalog)
+        figures = chooser.figures_of(evaluate(chooser.model, targets, slices=slices))
+    if "validation" in splits.held_out:
+        found |= {metric: figures[metric] for metric in ("warm_ndcg@10", "cold_ndcg@10")}
+    return found
 
 
 def collect(

@@ -9,6 +9,7 @@ from hfrec.evaluation.slices import MIN_USERS
 from hfrec.training.lifting import LIFTS
 
 _WORDS = ("variant", "sets")
+_VALIDATION = {"ndcg@10": "validation NDCG@10", "warm_ndcg@10": "on warm", "cold_ndcg@10": "on cold"}
 
 
 def benchmark_page(results: dict[str, Any]) -> str:
@@ -84,8 +85,9 @@ def _cost_table(results: dict[str, Any]) -> str:
 
 def _cost_of(cell: dict[str, Any]) -> dict[str, str]:
     chosen, seconds, memory = cell["chosen"], cell["seconds"], cell["peak_memory_mib"]
+    validation = chosen["validation"]
     told = {
-        "validation NDCG@10": f"{chosen['validation']['ndcg@10']:.4f}",
+        **{head: f"{validation[metric]:.4f}" for metric, head in _VALIDATION.items() if metric in validation},
         "epochs": f"{cell['epochs']:g}",
         "trust": "" if chosen["trust"] is None else str(chosen["trust"]),
         "parameters": f"{cell['parameters']:,}",

@@ -292,7 +292,11 @@ class RecTrainer(HubPushes, SearchingTrainer):
         return self._slices(self._validation())
 
     def _validation(self, targets: Targets | None = None) -> Targets:
-        return (targets or self.eval_dataset).sample(self.args.validation_targets, self.args.data_seed or 0)
+        return self.sample(targets or self.eval_dataset)
+
+    def sample(self, targets: Targets) -> Targets:
+        """At most `args.validation_targets` of them, the same ones each time."""
+        return targets.sample(self.args.validation_targets, self.args.data_seed or 0)
 
     def _slices(self, targets: Targets) -> dict[str, np.ndarray]:
         return part_slices(self.splits, "validation", targets, self.train_histories, self.catalog)

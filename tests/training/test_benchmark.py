@@ -174,6 +174,10 @@ def test_what_was_held_out_is_given_back_and_may_be_trained_on(config: Path, tmp
     assert "cold" in found["users"] and found["split"].endswith("validation returned")
     cold = {name: found["figures"][name]["cold"]["hr@10"]["mean"] for name in found["figures"]}
     assert cold["popularity"] == cold["counting transitions"] == cold["held out"] == 0 < cold["seen"]
+    validation = {name: one["seeds"]["seed_0"]["chosen"]["validation"] for name, one in found["variants"].items()}
+    assert validation["held out"]["cold_ndcg@10"] == 0 < validation["seen"]["cold_ndcg@10"]
+    assert all(one["warm_ndcg@10"] > 0 for one in validation.values())
+    assert "| validation NDCG@10 | on warm | on cold |" in (tmp_path / "benchmark.md").read_text("utf-8")
     models = {
         name: hfrec.RecModel.from_pretrained(tmp_path / name / "seed_0/recommender") for name in ("held_out", "seen")
     }
