@@ -268,15 +268,18 @@ def _parted(events: pl.DataFrame, validation_from: float, test_from: float = np.
     return events.with_columns(part.alias(_PART))
 
 
-def split_cold_items(events: pl.DataFrame, folds: int = 10) -> Splits:
+def split_cold_items(events: pl.DataFrame, folds: int = 10, for_validation: bool = True) -> Splits:
     """Leave-last, with a tenth of the items held out for the test and another for validation.
 
     An item is held out for the test if `crc32(str(item_id)) % folds == 0`, for validation if it is 1; neither is
     trained on or counted. Histories keep such items, known by their content.
+
+    Args:
+        for_validation: `False` holds nothing out for validation: of what is lost there, that model is the measure.
     """
     splits = split_leave_last(events)
     fold = pl.Series([crc32(str(item_id).encode()) % folds for item_id in splits.events[ITEM_ID].to_list()])
-    test_cold, validation_cold = fold == 0, fold == 1
+    test_cold, validation_cold = fold == 0, (fold == 1) & for_validation
     part = (
         pl.when((pl.col(_PART) == TRAIN) & (test_cold | validation_cold))
         .then(pl.lit(WITHHELD))
@@ -289,6 +292,8 @@ def split_cold_items(events: pl.DataFrame, folds: int = 10) -> Splits:
         TEST: events.filter(test_cold)[ITEM_ID].unique(maintain_order=True).to_list(),
         VALIDATION: events.filter(validation_cold)[ITEM_ID].unique(maintain_order=True).to_list(),
     }
+    if not for_validation:
+        del held_out[VALIDATION]
     return _splits(events, f"leave-last, cold items 1/{folds}", {"short_users": splits.report["short_users"]}, held_out)
 
 

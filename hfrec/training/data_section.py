@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from hfrec.data.catalog import Catalog
@@ -19,7 +20,12 @@ from hfrec.training.arguments import RecTrainingArguments
 if TYPE_CHECKING:
     import polars as pl
 
-_SPLITS = {"leave_last": split_leave_last, "by_time": split_by_time, "cold_items": split_cold_items}
+_SPLITS = {
+    "leave_last": split_leave_last,
+    "by_time": split_by_time,
+    "cold_items": split_cold_items,
+    "cold_items_of_test": partial(split_cold_items, for_validation=False),
+}
 
 
 @dataclass
@@ -49,7 +55,7 @@ class DataConfig:
         duplicates: of several events of a user with an item keep `keep` (all), `first` or `last`.
         user_core: drop users with fewer events.
         item_core: drop items with fewer events.
-        split: `leave_last`, `by_time` or `cold_items`.
+        split: `leave_last`, `by_time`, `cold_items`, or `cold_items_of_test`, by which validation's are known.
         user_share: learn from so many of the users, such as 0.1: training, validation and counts know no other; the
             test part is of all users.
         candidates: rank the items of the log (`interactions`) or `all` of the items table.
@@ -81,7 +87,7 @@ class DataConfig:
     duplicates: Literal["keep", "first", "last"] = "keep"
     user_core: int = 0
     item_core: int = 0
-    split: Literal["leave_last", "by_time", "cold_items"] = "leave_last"
+    split: Literal["leave_last", "by_time", "cold_items", "cold_items_of_test"] = "leave_last"
     user_share: float = 1.0
     candidates: Literal["interactions", "all"] = "interactions"
     text_encoder: str | None = None
