@@ -215,6 +215,17 @@ def test_cold_items_against_brute_force(text):
     assert splits.report["test_cold_share"] > 0 and splits.report["validation_cold_share"] > 0
 
 
+def test_validation_may_hold_no_item_out():
+    events = load_interactions(random_log(num_events=3000))
+    both, of_test = split_cold_items(events), split_cold_items(events, for_validation=False)
+    assert of_test.held_out == {"test": both.held_out["test"]}
+    for part in ("validation", "test"):
+        assert of_test.part(part).equals(both.part(part))
+    known = of_test.part("train").join(both.part("train"), on="n", how="anti")
+    assert len(known) and set(known["item_id"]) <= set(both.held_out["validation"])
+    assert not set(of_test.part("train")["item_id"]) & set(both.held_out["test"])
+
+
 def test_histories_keep_withheld_items():
     splits = split_cold_items(load_interactions(random_log(num_events=3000)))
     catalog = catalog_of(splits.events)

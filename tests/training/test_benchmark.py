@@ -169,13 +169,18 @@ def test_what_was_held_out_is_given_back_and_may_be_trained_on(config: Path, tmp
     parsed = build_benchmark_parser().parse_args(["--config", str(config)])
     parsed.training.output_dir, parsed.training.refit, parsed.data.split = str(tmp_path), True, "cold_items"
     parsed.model.memories, parsed.benchmark.seeds, parsed.benchmark.reference = ["transitions"], (0,), None
-    parsed.variants = {"held out": {}, "seen": {"data.split": "leave_last"}}
+    parsed.variants = {
+        "held out": {},
+        "seen": {"data.split": "leave_last"},
+        "seen on validation": {"data.split": "cold_items_of_test"},
+    }
     found = run_benchmark(parsed)
     assert "cold" in found["users"] and found["split"].endswith("validation returned")
     cold = {name: found["figures"][name]["cold"]["hr@10"]["mean"] for name in found["figures"]}
     assert cold["popularity"] == cold["counting transitions"] == cold["held out"] == 0 < cold["seen"]
     validation = {name: one["seeds"]["seed_0"]["chosen"]["validation"] for name, one in found["variants"].items()}
-    assert validation["held out"]["cold_ndcg@10"] == 0 < validation["seen"]["cold_ndcg@10"]
+    seen = (validation[name]["cold_ndcg@10"] for name in ("seen", "seen on validation"))
+    assert validation["held out"]["cold_ndcg@10"] == 0 < min(seen)
     assert all(one["warm_ndcg@10"] > 0 for one in validation.values())
     assert "| validation NDCG@10 | on warm | on cold |" in (tmp_path / "benchmark.md").read_text("utf-8")
     models = {
