@@ -27,6 +27,7 @@ from hfrec.training.benchmark_page import benchmark_page
 from hfrec.training.cost import Cost
 from hfrec.training.data_section import DataConfig, encode_items, load_data, make_encoder
 from hfrec.training.facts import MOVE_NO_FIGURE, command_line
+from hfrec.training.judging import figures_of
 from hfrec.training.run import build_parser, choices, discard_checkpoints, environment, fresh_models, train_model
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def validation_figures(chooser: RecTrainer, data: DataConfig, split: str) -> dic
         catalog, splits = load_data(replace(data, split=split))
         targets = chooser.sample(splits.targets("validation", catalog))
         slices = part_slices(splits, "validation", targets, splits.train_histories(catalog), catalog)
-        figures = chooser.figures_of(evaluate(chooser.model, targets, slices=slices))
+        figures = figures_of(evaluate(chooser.model, targets, slices=slices))
     if "validation" in splits.held_out:
         found |= {metric: figures[metric] for metric in ("warm_ndcg@10", "cold_ndcg@10")}
     return found

@@ -17,6 +17,7 @@ import torch
 from hfrec.data.histories import Histories, Targets
 from hfrec.evaluation.accuracy import ndcg_among_more
 from hfrec.models.configuration import RecConfig
+from hfrec.training.judging import figures_of
 
 if TYPE_CHECKING:
     from hfrec.training.trainer import RecTrainer
@@ -131,7 +132,7 @@ class KeptScores:
 
     def figures(self) -> dict[str, float]:
         """`judged` of the trainer, by the lifts as they are now."""
-        return self._trainer.figures_of(self._trainer.evaluated(self))
+        return figures_of(self._trainer.evaluated(self))
 
     def warm_if_all_were_known(self) -> float:
         """NDCG@10 that `warm` is expected to have if new items stood where known ones stand: a model of all items has

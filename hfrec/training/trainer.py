@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,6 +41,7 @@ from hfrec.training.checkpoints import (
 from hfrec.training.cost import StepClock
 from hfrec.training.distilling import distil_languages
 from hfrec.training.divergence import LossWatch, divergence, nonfinite_weight
+from hfrec.training.judging import figures_of
 from hfrec.training.pushing import HubPushes
 from hfrec.training.replay import first_labels, warn_of_differences
 from hfrec.training.resuming import EpochSampler, GoOn, Patience, check_fits, restore_adapted, set_rates
@@ -259,8 +259,7 @@ class RecTrainer(HubPushes, SearchingTrainer):
         """Exact figures of a fixed sample of at most `args.validation_targets` targets.
 
         `eval_ndcg@10` and its like are over all targets, `eval_warm_ndcg@10` and `eval_cold_ndcg@10` over those of
-        items with and without training events, `eval_balanced_ndcg@10` is the geometric mean of
-        these two: the arithmetic one is won by giving one of them up.
+        items with and without training events; `eval_balanced_ndcg@10` is the geometric mean of these two.
         """
         started = time.perf_counter()
         figures = {f"{metric_key_prefix}_{name}": value for name, value in self.judged(eval_dataset).items()}
@@ -289,38 +288,26 @@ class RecTrainer(HubPushes, SearchingTrainer):
 
     def validation_slices(self) -> dict[str, np.ndarray]:
         """The slices of the validation targets that `judged` is about."""
-        return self._slices(self._validation())
+        return self._slices(self.sample())
 
-    def _validation(self, targets: Targets | None = None) -> Targets:
-        return self.sample(targets or self.eval_dataset)
-
-    def sample(self, targets: Targets) -> Targets:
-        """At most `args.validation_targets` of them, the same ones each time."""
-        return targets.sample(self.args.validation_targets, self.args.data_seed or 0)
+    def sample(self, targets: Targets | None = None) -> Targets:
+        """At most `args.validation_targets` of them, or of the validation part; the same ones each time."""
+        return (targets or self.eval_dataset).sample(self.args.validation_targets, self.args.data_seed or 0)
 
     def _slices(self, targets: Targets) -> dict[str, np.ndarray]:
         return part_slices(self.splits, "validation", targets, self.train_histories, self.catalog)
 
     def judged(self, eval_dataset: Targets | None = None) -> dict[str, float]:
         """The figures of `evaluate`, by their names without a prefix, and nothing logged."""
-        return self._figures(self._validation(eval_dataset))
+        return self._figures(self.sample(eval_dataset))
 
     def evaluated(self, scorer: Scorer, targets: Targets | None = None) -> Evaluation:
         """A `scorer` on the validation targets that `judged` is about, or on those that are given."""
-        targets = self._validation() if targets is None else targets
-        batch_size = self.args.per_device_eval_batch_size
-        return evaluate(scorer, targets, slices=self._slices(targets), batch_size=batch_size)
+        targets = self.sample() if targets is None else targets
+        return evaluate(scorer, targets, slices=self._slices(targets), batch_size=self.args.per_device_eval_batch_size)
 
     def _figures(self, targets: Targets) -> dict[str, float]:
-        return self.figures_of(self.evaluated(self.model, targets))
-
-    @staticmethod
-    def figures_of(evaluation: Evaluation) -> dict[str, float]:
-        """What `judged` says of an evaluation."""
-        judged = evaluation.metrics()
-        warm, cold = (judged.get(name, judged["all"])["ndcg@10"] for name in ("warm", "cold"))
-        by_slice = {"warm_ndcg@10": warm, "cold_ndcg@10": cold, "balanced_ndcg@10": math.sqrt(warm * cold)}
-        return {**judged["all"], **by_slice}
+        return figures_of(self.evaluated(self.model, targets))
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the loadable folder, catalogue included; a checkpoint holds weights and processor alone.

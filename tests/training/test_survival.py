@@ -26,7 +26,7 @@ CONFIG = """
 data: {{name: shop, interactions: {folder}/interactions.parquet, items: {folder}/items.parquet, duplicates: first,
   split: by_time}}
 model: {{hidden_size: 16, max_history: 10, num_layers: 1}}
-training: {{output_dir: {folder}/out, num_train_epochs: 5, per_device_train_batch_size: 16, loss: sampled_softmax,
+training: {{output_dir: {folder}/out, num_train_epochs: 4, per_device_train_batch_size: 16, loss: sampled_softmax,
   num_negatives: 50, learning_rate: 0.01, patience: 2, disable_tqdm: true, use_cpu: true}}
 """
 SEARCH = """
